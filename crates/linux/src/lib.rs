@@ -1,1 +1,10 @@
-//! placeholder
+//! The kernel's door.
+//!
+//! Everything that must be asked of the kernel about another process is asked here, and so all of
+//! the product's `unsafe` lives here: ptrace as a typestate ([`ptrace`]), a whole process held
+//! under it ([`tracee`]), system calls made inside it that leave no trace ([`inject`]). The crates
+//! above see plain Rust.
+
+pub mod error;
+
+pub use error::{Error, Result, Target};
