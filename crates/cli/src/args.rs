@@ -1,0 +1,276 @@
+//! What was typed. Values are checked for form here and nothing else happens: no file is looked
+//! at, no process, no clock. What the values mean is for [`crate::commands`].
+
+use crate::{exit, units};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Record a running program many times a second, and open any moment of it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "still",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_long_help = exit::TABLE,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// Say more on stderr: -v information, -vv debugging, -vvv everything.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a program and record it.
+    Record(RecordArgs),
+    /// Record a program that already runs.
+    Attach(AttachArgs),
+    /// List the checkpoints of a recording.
+    Ls(LsArgs),
+    /// Show one moment: threads, registers, mappings, files, signals.
+    Show(ShowArgs),
+    /// Write one moment as a file that other tools read.
+    Export(ExportArgs),
+    /// Read and check every byte of a recording.
+    Verify(VerifyArgs),
+    /// Say what this kernel and these privileges allow, and what will be used.
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell.
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a directory.
+    Man(ManArgs),
+}
+
+/// What `record` and `attach` have in common.
+#[derive(Clone, Debug, Args)]
+pub struct CaptureArgs {
+    /// Checkpoints per second, 0.01 to 1000; fractions are allowed.
+    #[arg(long, value_name = "N", default_value = "100", value_parser = units::hz)]
+    pub hz: f64,
+    /// Stop after this time, e.g. 500ms, 30s, 2m, 1h.
+    #[arg(long = "for", value_name = "TIME", value_parser = units::time)]
+    pub duration: Option<Duration>,
+    /// Stop after this many checkpoints.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Where the recording goes: a directory that does not exist yet. Without it, the name of the
+    /// program and `.still`.
+    #[arg(short, long, value_name = "PATH", value_hint = ValueHint::DirPath)]
+    pub output: Option<PathBuf>,
+    /// Replace the output if it is a recording.
+    #[arg(long)]
+    pub force: bool,
+    /// Keep an independent copy of all writable memory at every checkpoint and compare it with
+    /// what the recording gives back. Slow; for tests.
+    #[arg(long)]
+    pub paranoid: bool,
+    /// Do not copy the executable and its libraries into the recording. It then opens only where
+    /// the same files exist.
+    #[arg(long)]
+    pub no_objects: bool,
+    /// Memory for the previous contents of pages, against which differences are stored, e.g.
+    /// 256MiB. 0 stores every page whole.
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    pub shadow: Option<u64>,
+    /// Compression level of zstd, -7 (fast) to 19 (small).
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i32).range(-7..=19)
+    )]
+    pub level: Option<i32>,
+    /// Rounds of copying before each stop: auto, off, or a number.
+    #[arg(long, value_name = "auto|off|N", default_value = "auto", value_parser = precopy)]
+    pub precopy: Precopy,
+    /// No live line and no summary.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print the summary as JSON on stdout when the recording ends.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--precopy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precopy {
+    /// As measurement advises.
+    Auto,
+    /// This many rounds; 0 is off.
+    Rounds(u32),
+}
+
+fn precopy(text: &str) -> Result<Precopy, String> {
+    match text {
+        "auto" => Ok(Precopy::Auto),
+        "off" => Ok(Precopy::Rounds(0)),
+        _ => match text.parse() {
+            Ok(rounds @ 0..=16) => Ok(Precopy::Rounds(rounds)),
+            _ => Err("pre-copy is auto, off, or a number of rounds from 0 to 16".to_owned()),
+        },
+    }
+}
+
+/// `still record`.
+#[derive(Clone, Debug, Args)]
+pub struct RecordArgs {
+    #[command(flatten)]
+    pub capture: CaptureArgs,
+    /// The program and its arguments, after `--`.
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_name = "CMD",
+        value_hint = ValueHint::CommandWithArguments
+    )]
+    pub command: Vec<OsString>,
+}
+
+/// `still attach`.
+#[derive(Clone, Debug, Args)]
+pub struct AttachArgs {
+    #[command(flatten)]
+    pub capture: CaptureArgs,
+    /// The process to record.
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+    pub pid: u32,
+}
+
+/// `still ls`.
+#[derive(Clone, Debug, Args)]
+pub struct LsArgs {
+    /// The recording.
+    #[arg(value_name = "REC", value_hint = ValueHint::DirPath)]
+    pub recording: PathBuf,
+    /// One JSON object: the recording, its checkpoints, its end.
+    #[arg(long)]
+    pub json: bool,
+    /// More columns: the phases of the stop, pre-copied and untracked pages, the wall clock.
+    #[arg(short, long)]
+    pub all: bool,
+}
+
+/// `still show`.
+#[derive(Clone, Debug, Args)]
+pub struct ShowArgs {
+    /// The moment: REC@42 (checkpoint 42), REC@12.5s (that time), REC@-3s (before the end),
+    /// REC@first, REC@last, REC@crash.
+    #[arg(value_name = "REC@MOMENT")]
+    pub moment: OsString,
+    /// As JSON, with everything.
+    #[arg(long)]
+    pub json: bool,
+    /// Only the threads, with all their registers.
+    #[arg(long)]
+    pub threads: bool,
+    /// Only the mappings.
+    #[arg(long)]
+    pub mappings: bool,
+    /// Only the open files.
+    #[arg(long)]
+    pub files: bool,
+    /// Only the signals.
+    #[arg(long)]
+    pub signals: bool,
+    /// Everything.
+    #[arg(long, conflicts_with_all = ["threads", "mappings", "files", "signals"])]
+    pub all: bool,
+}
+
+/// `still export`.
+#[derive(Clone, Debug, Args)]
+pub struct ExportArgs {
+    /// Write an ELF core, as GDB and other debuggers read it.
+    #[arg(long, required = true)]
+    pub core: bool,
+    /// The moment: REC@42 (checkpoint 42), REC@12.5s (that time), REC@-3s (before the end),
+    /// REC@first, REC@last, REC@crash.
+    #[arg(value_name = "REC@MOMENT")]
+    pub moment: OsString,
+    /// The file to write.
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+    /// Replace the file if it exists.
+    #[arg(long)]
+    pub force: bool,
+    /// Also write the executable kept in the recording, beside the core, as FILE.exe.
+    #[arg(long)]
+    pub with_exe: bool,
+    /// Say what was written as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `still verify`.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// The recording.
+    #[arg(value_name = "REC", value_hint = ValueHint::DirPath)]
+    pub recording: PathBuf,
+    /// The report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `still doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArgs {
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `still completions`.
+#[derive(Clone, Debug, Args)]
+pub struct CompletionsArgs {
+    /// Which shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// `still man`.
+#[derive(Clone, Debug, Args)]
+pub struct ManArgs {
+    /// The directory; it is made if it does not exist.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub directory: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_program_keeps_its_own_flags() {
+        let typed =
+            Cli::try_parse_from(["still", "record", "--hz", "0.5", "--", "ls", "--hz", "-v"])
+                .unwrap();
+        assert_eq!(typed.verbose, 0);
+        let Command::Record(record) = typed.command else { panic!("another command") };
+        assert_eq!(record.command, ["ls", "--hz", "-v"]);
+        assert!((record.capture.hz - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn precopy_values() {
+        assert_eq!(precopy("auto"), Ok(Precopy::Auto));
+        assert_eq!(precopy("off"), Ok(Precopy::Rounds(0)));
+        assert_eq!(precopy("3"), Ok(Precopy::Rounds(3)));
+        assert!(precopy("17").is_err());
+        assert!(precopy("-1").is_err());
+    }
+}

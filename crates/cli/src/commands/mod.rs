@@ -1,0 +1,31 @@
+//! One file per command. Each has `run`, which returns the exit status.
+
+mod attach;
+mod completions;
+mod doctor;
+mod export;
+mod ls;
+mod man;
+mod record;
+mod show;
+mod verify;
+
+use crate::args::Command;
+
+/// Runs a command; the exit status of `still` is its result.
+///
+/// # Errors
+/// Whatever went wrong, with an exit code as [`crate::exit::code_of`] finds it.
+pub fn run(command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Record(args) => record::run(args),
+        Command::Attach(args) => attach::run(args),
+        Command::Ls(args) => ls::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    }
+}
