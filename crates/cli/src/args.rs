@@ -260,7 +260,9 @@ mod tests {
             Cli::try_parse_from(["still", "record", "--hz", "0.5", "--", "ls", "--hz", "-v"])
                 .unwrap();
         assert_eq!(typed.verbose, 0);
-        let Command::Record(record) = typed.command else { panic!("another command") };
+        let Command::Record(record) = typed.command else {
+            panic!("another command")
+        };
         assert_eq!(record.command, ["ls", "--hz", "-v"]);
         assert!((record.capture.hz - 0.5).abs() < 1e-12);
     }

@@ -63,7 +63,10 @@ impl std::error::Error for Failure {}
 
 /// An error that makes `still` exit with `code`. The message is one line and says what to do.
 pub fn fail(code: Code, message: impl Into<String>) -> anyhow::Error {
-    anyhow::Error::new(Failure { code, message: message.into() })
+    anyhow::Error::new(Failure {
+        code,
+        message: message.into(),
+    })
 }
 
 /// The exit code of an error: that of the first cause which has one.
@@ -119,7 +122,12 @@ pub fn one_line(error: &anyhow::Error) -> String {
 /// clap's message as one line: its first paragraph, its tip, and where to read more.
 pub fn usage_line(message: &str) -> String {
     let joined = |paragraph: &str| {
-        paragraph.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
+        paragraph
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     let mut paragraphs = message.split("\n\n");
     let first = joined(paragraphs.next().unwrap_or_default());

@@ -17,8 +17,11 @@ pub fn printable(bytes: &[u8]) -> Cow<'_, str> {
         Cow::Owned(
             text.chars()
                 .flat_map(|c| {
-                    let escaped: Vec<char> =
-                        if c.is_control() { c.escape_default().collect() } else { vec![c] };
+                    let escaped: Vec<char> = if c.is_control() {
+                        c.escape_default().collect()
+                    } else {
+                        vec![c]
+                    };
                     escaped
                 })
                 .collect(),

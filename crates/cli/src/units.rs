@@ -65,8 +65,9 @@ pub const MAX_HZ: f64 = 1000.0;
 /// # Errors
 /// A sentence saying which rates there are.
 pub fn hz(text: &str) -> Result<f64, String> {
-    let rate = plain_number(text)
-        .ok_or_else(|| "a rate is a number of checkpoints per second, e.g. 100 or 0.5".to_owned())?;
+    let rate = plain_number(text).ok_or_else(|| {
+        "a rate is a number of checkpoints per second, e.g. 100 or 0.5".to_owned()
+    })?;
     if rate > MAX_HZ {
         Err("this release records at most 1000 checkpoints per second".to_owned())
     } else if rate < 0.01 {
@@ -141,7 +142,11 @@ pub fn show_wall(ns: u64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     format!(
         "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
@@ -162,7 +167,9 @@ mod tests {
         assert_eq!(time("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(time("1h"), Ok(Duration::from_secs(3600)));
         assert_eq!(time("1.5"), Ok(Duration::from_millis(1500)));
-        for bad in ["", "s", "-1s", "1d", "1 s", "infs", "nan", "0s", "1e3s", "1..2s", "9999999h"] {
+        for bad in [
+            "", "s", "-1s", "1d", "1 s", "infs", "nan", "0s", "1e3s", "1..2s", "9999999h",
+        ] {
             assert!(time(bad).is_err(), "{bad}");
         }
     }
@@ -201,7 +208,13 @@ mod tests {
         assert_eq!(show_ns(1_230_000), "1.23 ms");
         assert_eq!(show_ns(125_000_000_000), "2:05 min");
         assert_eq!(show_wall(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(show_wall(951_782_400_000_000_000), "2000-02-29 00:00:00 UTC");
-        assert_eq!(show_wall(1_767_225_599_000_000_000), "2025-12-31 23:59:59 UTC");
+        assert_eq!(
+            show_wall(951_782_400_000_000_000),
+            "2000-02-29 00:00:00 UTC"
+        );
+        assert_eq!(
+            show_wall(1_767_225_599_000_000_000),
+            "2025-12-31 23:59:59 UTC"
+        );
     }
 }

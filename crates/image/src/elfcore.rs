@@ -1,1 +1,0 @@
-//! A checkpoint as a standard ELF core.
