@@ -8,7 +8,10 @@
 
 pub mod copy;
 pub mod error;
+pub mod files;
+pub mod ptrace;
 pub mod pagemap;
+pub mod proc;
 pub mod uffd;
 
 pub use error::{Error, Result, Target};
