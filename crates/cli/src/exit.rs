@@ -77,6 +77,12 @@ pub fn code_of(error: &anyhow::Error) -> Code {
             if let Some(failure) = cause.downcast_ref::<Failure>() {
                 return Some(failure.code);
             }
+            if let Some(error) = cause.downcast_ref::<stillframe_store::Error>() {
+                return of_store(error);
+            }
+            if let Some(error) = cause.downcast_ref::<stillframe_linux::Error>() {
+                return of_linux(error);
+            }
             cause.downcast_ref::<std::io::Error>().and_then(of_io)
         })
         .unwrap_or(Code::Failure)
@@ -90,6 +96,39 @@ pub fn of_io(error: &std::io::Error) -> Option<Code> {
             Some(Code::Write)
         }
         Kind::AlreadyExists => Some(Code::Exists),
+        _ => None,
+    }
+}
+
+/// The code of an error about a recording.
+pub fn of_store(error: &stillframe_store::Error) -> Option<Code> {
+    use stillframe_store::Error as E;
+    match error {
+        E::Io { source, .. } => of_io(source),
+        E::Exists(_) | E::Busy(_) => Some(Code::Exists),
+        E::NotRecording { .. } | E::NoMoment { .. } | E::Unmapped { .. } => Some(Code::Recording),
+        E::MomentSyntax(_) => Some(Code::Usage),
+        E::Damaged(_) | E::NoObject(_) | E::Section(_) => Some(Code::Damaged),
+        E::Unavailable { .. } => Some(Code::Recording),
+        E::Removed(_) | E::Stopped(_) | E::TooLarge(_) => Some(Code::Write),
+        _ => None,
+    }
+}
+
+/// The code of a refusal by the kernel.
+pub fn of_linux(error: &stillframe_linux::Error) -> Option<Code> {
+    use stillframe_linux::Error as E;
+    // EPERM, ESRCH, EACCES: what ptrace says of targets that are not ours.
+    let refused = matches!(error.errno(), Some(1 | 3 | 13));
+    match error {
+        E::Unsupported { .. } => Some(Code::Kernel),
+        E::ThreadGone(_)
+        | E::ProcessGone(_)
+        | E::NoSafeThread { .. }
+        | E::NoRoom { .. }
+        | E::Seccomp { .. }
+        | E::ShadowStack { .. } => Some(Code::Target),
+        _ if refused => Some(Code::Target),
         _ => None,
     }
 }

@@ -9,7 +9,10 @@ mod args;
 mod commands;
 mod exit;
 mod logging;
+mod names;
+mod open;
 mod output;
+mod symbols;
 mod units;
 
 use clap::Parser as _;

@@ -1,0 +1,342 @@
+//! A moment as JSON.
+//!
+//! Not the image's own encoding: bytes become text, addresses and registers become hexadecimal
+//! strings (a JSON number loses bits beyond 2^53), and every field has the unit in its name.
+
+use super::{sections, threads};
+use crate::names;
+use crate::symbols::Symbols;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use stillframe_image::{
+    Checkpoint, CheckpointId, Coverage, Descriptor, Mapping, SigInfo, SignalAction, Thread,
+};
+use stillframe_store::Recording;
+
+#[derive(Serialize)]
+pub(super) struct Moment {
+    checkpoint: u64,
+    at_ns: Option<u64>,
+    wall_ns: Option<u64>,
+    pause_ns: Option<u64>,
+    marks: Vec<&'static str>,
+    process: ProcessView,
+    threads: Vec<ThreadView>,
+    mappings: Vec<MappingView>,
+    files: Vec<DescriptorView>,
+    gaps: Vec<GapView>,
+}
+
+#[derive(Serialize)]
+struct ProcessView {
+    as_of: u64,
+    pid: u32,
+    parent: u32,
+    group: u32,
+    session: u32,
+    name: String,
+    executable: String,
+    arguments: Vec<String>,
+    cwd: String,
+    root: String,
+    umask: u32,
+    nice: i32,
+    uids: [u32; 4],
+    gids: [u32; 4],
+    groups: Vec<u32>,
+    capabilities: [String; 5],
+    no_new_privs: bool,
+    seccomp: u32,
+    /// Soft and hard; null is unlimited.
+    limits: BTreeMap<&'static str, [Option<u64>; 2]>,
+    actions: Vec<ActionView>,
+    pending: Vec<SignalView>,
+    interval_timers_us: Option<Vec<[u64; 2]>>,
+    posix_timers: Vec<TimerView>,
+}
+
+#[derive(Serialize)]
+struct TimerView {
+    id: u32,
+    clock: i32,
+    signal: i32,
+    notify: i32,
+    interval_ns: Option<u64>,
+    left_ns: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct ActionView {
+    signal: String,
+    handler: String,
+    flags: String,
+    blocks: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct SignalView {
+    signal: String,
+    number: i32,
+    code: i32,
+    errno: i32,
+}
+
+#[derive(Serialize)]
+struct ThreadView {
+    tid: u32,
+    name: String,
+    place: PlaceView,
+    syscall: Option<CallView>,
+    registers: BTreeMap<&'static str, String>,
+    xstate_bytes: usize,
+    blocked: Vec<String>,
+    pending: Vec<SignalView>,
+    about_to_get: Option<SignalView>,
+    alt_stack: Option<[String; 2]>,
+    robust_list: Option<String>,
+    rseq: Option<String>,
+    tid_address: Option<String>,
+}
+
+#[derive(Serialize)]
+struct PlaceView {
+    address: String,
+    mapping: Option<String>,
+    offset: Option<String>,
+    symbol: Option<String>,
+    symbol_offset: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct CallView {
+    name: String,
+    arguments: [String; 6],
+    result: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct MappingView {
+    start: String,
+    end: String,
+    permissions: String,
+    kind: &'static str,
+    coverage: &'static str,
+    omitted_because: Option<String>,
+    offset: u64,
+    device: String,
+    inode: u64,
+    name: String,
+    build_id: Option<String>,
+    file_in_recording: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct DescriptorView {
+    fd: u32,
+    kind: String,
+    flags: String,
+    offset: u64,
+    target: String,
+    inode: u64,
+    mount: u32,
+    size: Option<u64>,
+    modified_ns: Option<i64>,
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct GapView {
+    subject: String,
+    reason: String,
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn hex(value: u64) -> String {
+    format!("{value:#x}")
+}
+
+fn signal(info: &SigInfo) -> SignalView {
+    SignalView {
+        signal: names::signal(i64::from(info.signal)),
+        number: info.signal,
+        code: info.code,
+        errno: info.errno,
+    }
+}
+
+/// The whole moment.
+pub(super) fn moment(
+    recording: &Recording,
+    id: CheckpointId,
+    checkpoint: &Checkpoint,
+    symbols: &mut Symbols<'_>,
+) -> Moment {
+    let tick = recording.row(id).map(|row| row.tick);
+    Moment {
+        checkpoint: id.0,
+        at_ns: tick.map(|t| t.at_ns),
+        wall_ns: tick.map(|t| t.wall_ns),
+        pause_ns: tick.map(|t| t.pause_ns()),
+        marks: tick.map(|t| t.marks.names().collect()).unwrap_or_default(),
+        process: process(checkpoint),
+        threads: checkpoint
+            .threads
+            .iter()
+            .map(|t| thread(checkpoint, t, symbols))
+            .collect(),
+        mappings: checkpoint
+            .space
+            .mappings
+            .iter()
+            .map(|m| mapping(checkpoint, m))
+            .collect(),
+        files: checkpoint.descriptors.open.iter().map(descriptor).collect(),
+        gaps: checkpoint
+            .gaps
+            .iter()
+            .map(|gap| GapView {
+                subject: gap.subject.clone(),
+                reason: gap.reason.clone(),
+            })
+            .collect(),
+    }
+}
+
+fn process(checkpoint: &Checkpoint) -> ProcessView {
+    let p = &checkpoint.process;
+    let arguments = p.arguments.strip_suffix(&[0]).unwrap_or(&p.arguments);
+    let limit = |value: u64| (value != u64::MAX).then_some(value);
+    ProcessView {
+        as_of: p.as_of.0,
+        pid: p.pid,
+        parent: p.parent,
+        group: p.group,
+        session: p.session,
+        name: text(&p.name),
+        executable: text(&p.executable),
+        arguments: arguments.split(|b| *b == 0).map(text).collect(),
+        cwd: text(&p.cwd),
+        root: text(&p.root),
+        umask: p.umask,
+        nice: p.nice,
+        uids: p.uids,
+        gids: p.gids,
+        groups: p.groups.clone(),
+        capabilities: p.capabilities.map(hex),
+        no_new_privs: p.no_new_privs,
+        seccomp: p.seccomp,
+        limits: names::LIMITS
+            .iter()
+            .zip(&p.limits)
+            .map(|(name, l)| (*name, [limit(l.soft), limit(l.hard)]))
+            .collect(),
+        actions: p.actions.iter().map(action).collect(),
+        pending: p.pending.iter().map(signal).collect(),
+        interval_timers_us: p
+            .interval_timers
+            .map(|timers| timers.iter().map(|t| [t.interval_us, t.value_us]).collect()),
+        posix_timers: p
+            .posix_timers
+            .iter()
+            .map(|t| TimerView {
+                id: t.id,
+                clock: t.clock,
+                signal: t.signal,
+                notify: t.notify,
+                interval_ns: t.armed_ns.map(|armed| armed.0),
+                left_ns: t.armed_ns.map(|armed| armed.1),
+            })
+            .collect(),
+    }
+}
+
+fn action(action: &SignalAction) -> ActionView {
+    ActionView {
+        signal: names::signal(i64::from(action.signal)),
+        handler: match action.handler {
+            0 => "default".to_owned(),
+            1 => "ignored".to_owned(),
+            SignalAction::UNKNOWN => "unknown".to_owned(),
+            address => hex(address),
+        },
+        flags: names::action_flags(action.flags),
+        blocks: names::signals(action.mask),
+    }
+}
+
+fn thread(checkpoint: &Checkpoint, thread: &Thread, symbols: &mut Symbols<'_>) -> ThreadView {
+    let rip = thread.registers.rip;
+    let place = symbols.locate(&checkpoint.space, rip);
+    let symbol = place.as_ref().and_then(|p| p.symbol.clone());
+    ThreadView {
+        tid: thread.tid,
+        name: text(&thread.name),
+        place: PlaceView {
+            address: hex(rip),
+            mapping: place.as_ref().map(|p| text(&p.mapping.name)),
+            offset: place.as_ref().map(|p| hex(p.offset)),
+            symbol: symbol.as_ref().map(|s| s.0.clone()),
+            symbol_offset: symbol.map(|s| s.1),
+        },
+        syscall: threads::call(&thread.registers).map(|call| CallView {
+            name: call.name,
+            arguments: call.arguments.map(hex),
+            result: call.result,
+        }),
+        registers: threads::ORDER
+            .iter()
+            .map(|name| (*name, hex(threads::value(&thread.registers, name))))
+            .collect(),
+        xstate_bytes: thread.xstate.len(),
+        blocked: names::signals(thread.blocked),
+        pending: thread.pending.iter().map(signal).collect(),
+        about_to_get: thread.signal.as_ref().map(signal),
+        alt_stack: thread
+            .alt_stack
+            .map(|stack| [hex(stack.base), hex(stack.size)]),
+        robust_list: thread.robust_list.map(|list| hex(list.head)),
+        rseq: thread.rseq.map(|rseq| hex(rseq.address)),
+        tid_address: thread.tid_address.map(hex),
+    }
+}
+
+fn mapping(checkpoint: &Checkpoint, mapping: &Mapping) -> MappingView {
+    let file = checkpoint.space.file_of(mapping);
+    MappingView {
+        start: hex(mapping.start),
+        end: hex(mapping.end),
+        permissions: sections::permissions(mapping),
+        kind: sections::kind(mapping.kind),
+        coverage: sections::coverage(&mapping.coverage),
+        omitted_because: match &mapping.coverage {
+            Coverage::Omitted(reason) => Some(reason.clone()),
+            _ => None,
+        },
+        offset: mapping.offset,
+        device: format!("{}:{}", mapping.device.0, mapping.device.1),
+        inode: mapping.inode,
+        name: text(&mapping.name),
+        build_id: file
+            .and_then(|f| f.build_id.as_ref())
+            .map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect()),
+        file_in_recording: file.map(|f| f.object.is_some()),
+    }
+}
+
+fn descriptor(descriptor: &Descriptor) -> DescriptorView {
+    DescriptorView {
+        fd: descriptor.fd,
+        kind: names::descriptor(&descriptor.kind).to_owned(),
+        flags: names::open_flags(descriptor.flags),
+        offset: descriptor.offset,
+        target: text(&descriptor.target),
+        inode: descriptor.inode,
+        mount: descriptor.mount,
+        size: descriptor.file.map(|f| f.0),
+        modified_ns: descriptor.file.map(|f| f.1),
+        detail: text(&descriptor.detail),
+    }
+}
