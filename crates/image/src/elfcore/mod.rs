@@ -131,7 +131,7 @@ fn split(mapping: &Mapping, content: Content, segments: &mut Vec<Segment>) {
     };
     let parts = match content {
         Content::Nothing => Vec::new(),
-        Content::Whole => vec![mapping.start..mapping.end],
+        Content::Whole => return add(mapping.start, mapping.end, true),
         Content::Parts(parts) => parts,
     };
     let page = PAGE_SIZE as u64;
