@@ -109,6 +109,20 @@ pub enum Error {
         /// Its error.
         source: io::Error,
     },
+    /// An injected call did not come back.
+    #[error("thread {tid} did not come back from an injected call; it will finish it by itself")]
+    Stuck {
+        /// The thread.
+        tid: u32,
+    },
+    /// A thread could not be stopped, and so not be detached.
+    #[error("thread {tid} cannot be detached yet: {why}; it is released when the recorder ends")]
+    StillAttached {
+        /// The thread.
+        tid: u32,
+        /// What it does.
+        why: String,
+    },
     /// The kernel lacks something needed.
     #[error("this kernel has no {what}: {advice}")]
     Unsupported {

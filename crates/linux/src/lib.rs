@@ -9,9 +9,14 @@
 pub mod copy;
 pub mod error;
 pub mod files;
-pub mod ptrace;
+pub mod inject;
+pub mod launch;
 pub mod pagemap;
 pub mod proc;
+pub mod ptrace;
+pub mod sched;
+pub mod signals;
+pub mod tracee;
 pub mod uffd;
 
 pub use error::{Error, Result, Target};

@@ -1,0 +1,191 @@
+//! Stopping all threads.
+
+use super::bell::Bell;
+use super::events::Mode;
+use super::halt::Halt;
+use super::status::{self, Status};
+use super::{Event, State, Tracee};
+use crate::error::{Error, Result};
+use crate::ptrace::{Resume, StopKind};
+use std::time::{Duration, Instant};
+
+/// What came of stopping.
+#[derive(Debug)]
+pub enum Stop<'a> {
+    /// Every thread is stopped.
+    All(Halt<'a>),
+    /// A thread did not stop in time. All others run again.
+    TimedOut {
+        /// Which.
+        tid: u32,
+        /// What it does instead, for people.
+        why: String,
+    },
+    /// Something happened that needs attention first. What it holds is held, all other threads run
+    /// again.
+    Event(Event),
+}
+
+pub(super) enum Brought {
+    All,
+    /// There is an urgent event in the queue.
+    Event,
+    TimedOut {
+        tid: u32,
+        why: String,
+    },
+}
+
+impl Tracee {
+    /// Stops all threads. Signals that arrive meanwhile are delivered first (their handlers do not
+    /// run yet), so that every signal is either queued or delivered.
+    ///
+    /// Threads held for an event count as stopped.
+    ///
+    /// # Errors
+    /// [`Error::ProcessGone`] if it has ended; else the kernel's.
+    pub fn stop(&mut self, limit: Duration) -> Result<Stop<'_>> {
+        let brought = match self.bring_to_halt(Instant::now() + limit) {
+            Ok(brought) => brought,
+            Err(e) => {
+                self.let_run()?;
+                return Err(e);
+            }
+        };
+        match brought {
+            Brought::All => Ok(Stop::All(Halt::new(self))),
+            Brought::TimedOut { tid, why } => {
+                self.let_run()?;
+                Ok(Stop::TimedOut { tid, why })
+            }
+            Brought::Event => {
+                self.let_run()?;
+                let at = self.queue.iter().position(Event::is_urgent);
+                match at.and_then(|at| self.queue.remove(at)) {
+                    Some(event) => Ok(Stop::Event(event)),
+                    None => Err(Error::ProcessGone(self.pid)),
+                }
+            }
+        }
+    }
+
+    pub(super) fn bring_to_halt(&mut self, end: Instant) -> Result<Brought> {
+        if self.queue.iter().any(Event::is_urgent) {
+            return Ok(Brought::Event);
+        }
+        if self.has_exited() {
+            return Err(Error::ProcessGone(self.pid));
+        }
+        self.interrupt_all(0)?;
+        loop {
+            let any = self.poll_all(Mode::Stopping)?;
+            self.consider_death()?;
+            if self.queue.iter().any(Event::is_urgent) {
+                return Ok(Brought::Event);
+            }
+            let moving = self
+                .threads
+                .iter()
+                .find(|t| is_moving(&t.state))
+                .map(|t| t.tid);
+            match moving {
+                None if self.threads.is_empty() => return Err(Error::ProcessGone(self.pid)),
+                None => {
+                    if self.has_all_threads()? {
+                        return Ok(Brought::All);
+                    }
+                    continue;
+                }
+                Some(_) if any => continue,
+                Some(tid) if Instant::now() >= end => {
+                    return Ok(Brought::TimedOut {
+                        tid,
+                        why: self.why_not_stopped(tid),
+                    });
+                }
+                Some(_) => Bell::sleep(self.next_look().map_or(end, |look| look.min(end))),
+            }
+        }
+    }
+
+    fn interrupt_all(&self, after: u32) -> Result<()> {
+        for thread in &self.threads {
+            if let State::Running(r) | State::Listening(r) = &thread.state
+                && thread.tid > after
+            {
+                match r.interrupt() {
+                    Err(e) if !e.is_gone() => return Err(e),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the number of threads with those we have. If it differs, seizes what is missing.
+    fn has_all_threads(&mut self) -> Result<bool> {
+        let expected = self.threads.len() + self.workers.len();
+        if status::count_threads(&self.task_dir).is_none_or(|n| n == expected) {
+            return Ok(true);
+        }
+        let before = self.threads.len();
+        self.seize_all()?;
+        if self.threads.len() == before {
+            // Helpers of the kernel, or threads that have ended and are not reaped yet.
+            return Ok(true);
+        }
+        self.interrupt_all(0)?;
+        Ok(false)
+    }
+
+    /// Resumes every stopped thread that is not held.
+    pub(super) fn let_run(&mut self) -> Result<()> {
+        let mut failed = None;
+        for thread in &mut self.threads {
+            if thread.held {
+                continue;
+            }
+            let next = match std::mem::replace(&mut thread.state, State::Moving) {
+                State::Stopped(s) => match s.kind() {
+                    StopKind::Group(_) => s.listen().map(State::Listening),
+                    StopKind::Signal(n) => s.resume(Resume::Continue, n).map(State::Running),
+                    StopKind::Exit => s.resume(Resume::Continue, 0).map(State::Ending),
+                    _ => s.resume(Resume::Continue, 0).map(State::Running),
+                },
+                other => Ok(other),
+            };
+            match next {
+                Ok(state) => thread.state = state,
+                Err(e) => failed = Some(e),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn why_not_stopped(&self, tid: u32) -> String {
+        const FORK_LIKE: [i64; 3] = [56, 58, 435];
+        let state = Status::read_thread(self.pid, tid)
+            .ok()
+            .and_then(|s| s.state());
+        match (state, status::blocked_in(self.pid, tid)) {
+            (Some('D'), Some(nr)) if FORK_LIKE.contains(&nr) => {
+                "it waits for a child made by vfork to exec or exit".into()
+            }
+            (_, Some(58)) => "it waits for a child made by vfork to exec or exit".into(),
+            (Some('D'), Some(nr)) => {
+                format!("it is in an uninterruptible wait in system call {nr}")
+            }
+            (Some('D'), None) => "it is in an uninterruptible wait".into(),
+            (Some('R'), _) => "it is running but did not stop in time; the machine is busy".into(),
+            (Some(state), _) => format!("it did not stop in time (state {state})"),
+            (None, _) => "it did not stop in time".into(),
+        }
+    }
+}
+
+const fn is_moving(state: &State) -> bool {
+    matches!(
+        state,
+        State::Running(_) | State::Listening(_) | State::Moving
+    )
+}
