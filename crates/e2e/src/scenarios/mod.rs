@@ -1,0 +1,37 @@
+//! The scenarios, by what they show.
+
+pub mod cost;
+pub mod ends;
+pub mod gdb;
+pub mod input;
+pub mod instant;
+pub mod interrupt;
+pub mod loads;
+pub mod paranoid;
+pub mod privilege;
+pub mod signals;
+pub mod space;
+pub mod survive;
+pub mod torn;
+pub mod tree;
+
+use crate::Scenario;
+
+/// Every scenario that tests and the soak run, in their order. [`cost`] measures and is apart.
+pub fn all() -> Vec<Scenario> {
+    [
+        paranoid::SCENARIOS,
+        instant::SCENARIOS,
+        survive::SCENARIOS,
+        torn::SCENARIOS,
+        space::SCENARIOS,
+        input::SCENARIOS,
+        privilege::SCENARIOS,
+        ends::SCENARIOS,
+        tree::SCENARIOS,
+        signals::SCENARIOS,
+        interrupt::SCENARIOS,
+        gdb::SCENARIOS,
+    ]
+    .concat()
+}

@@ -1,0 +1,121 @@
+//! Signals, timers and waits: the target sees nothing of us in them.
+
+use crate::process::{self, PATIENCE, Running, command};
+use crate::{Length, Outcome, Scenario, passed, place, still};
+use anyhow::{Result, ensure};
+use rustix::process::Signal;
+use std::time::Duration;
+
+/// The scenarios.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "signals::restarted_waits",
+        about: "waits that Linux restarts end in time and without EINTR; signals keep count and order",
+        run: restarted,
+    },
+    Scenario {
+        name: "signals::interrupted_waits",
+        about: "waits that Linux ends with EINTR after any stop do not end early under us either",
+        run: interrupted,
+    },
+    Scenario {
+        name: "signals::job_control",
+        about: "a target stopped and continued by others while recorded is so as without us",
+        run: job_control,
+    },
+];
+
+fn waits(length: &Length, fragile: &str) -> Result<Outcome> {
+    let dir = place::scratch()?;
+    let exe = place::target("signals.c")?;
+    let options = ["--seconds", "20000", "--fragile", fragile];
+    let mut target = Running::start(&mut command(exe, &options), dir.path())?;
+    let pid = target.ready()?;
+    let out = dir.path().join("run.still");
+    let count = (length.checkpoints * 5).to_string();
+    let mut recorder = still::attach(dir.path(), &["--hz", "100", "--count", &count], &out, pid)?;
+    let patience = PATIENCE + Duration::from_secs(length.checkpoints);
+    // If the target gives up, its verdict is the better explanation.
+    while recorder.ended()?.is_none() && target.ended()?.is_none() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    if target.ended()?.is_some() {
+        target.verdict()?;
+    }
+    still::ended_with(&mut recorder, 0, patience)?;
+    process::left_alone(pid)?;
+    target.finish()?;
+    still::verify(dir.path(), &out)?;
+    passed(format!(
+        "checkpoints {count}, {}",
+        target.stdout().lines().last().unwrap_or_default()
+    ))
+}
+
+fn restarted(length: &Length) -> Result<Outcome> {
+    waits(length, "0")
+}
+
+fn interrupted(length: &Length) -> Result<Outcome> {
+    waits(length, "1")
+}
+
+fn job_control(_: &Length) -> Result<Outcome> {
+    let dir = place::scratch()?;
+    let exe = place::target("random_writes.c")?;
+    let mut target = Running::start(
+        &mut command(exe, &["--mib", "8", "--seconds", "20000"]),
+        dir.path(),
+    )?;
+    let pid = target.ready()?;
+    let out = dir.path().join("run.still");
+    let mut recorder = still::attach(dir.path(), &["--hz", "100", "--paranoid"], &out, pid)?;
+    process::wait_for("it is being recorded", || {
+        process::status_value(pid, "TracerPid").is_ok_and(|t| t != "0")
+    })?;
+    for _ in 0..5 {
+        process::signal(pid, Signal::STOP)?;
+        std::thread::sleep(Duration::from_millis(60));
+        // Under a tracer a stopped process shows as t or T; what counts is that it stands still.
+        let before = cpu_ticks(pid)?;
+        std::thread::sleep(Duration::from_millis(150));
+        let after = cpu_ticks(pid)?;
+        ensure!(
+            after - before <= 3,
+            "a stopped target ran for {} ticks",
+            after - before
+        );
+        process::signal(pid, Signal::CONT)?;
+        process::wait_for("it runs again", || {
+            cpu_ticks(pid).is_ok_and(|t| t > after + 1)
+        })?;
+    }
+    // Stopped when the recorder leaves: it must stay stopped, and continue when told.
+    process::signal(pid, Signal::STOP)?;
+    std::thread::sleep(Duration::from_millis(100));
+    recorder.signal(Signal::INT)?;
+    still::ended_with(&mut recorder, 0, PATIENCE)?;
+    process::wait_for("it is stopped and untraced", || {
+        process::state_of(pid) == Some('T')
+            && process::status_value(pid, "TracerPid").is_ok_and(|t| t == "0")
+    })?;
+    process::signal(pid, Signal::CONT)?;
+    process::wait_for("it runs", || process::state_of(pid) != Some('T'))?;
+    process::left_alone(pid)?;
+    target.finish()?;
+    let p = still::summary(&recorder.stdout())?.paranoid;
+    ensure!(
+        p.is_some_and(|p| p.differences == 0 && p.checkpoints > 0),
+        "{p:?}"
+    );
+    passed("")
+}
+
+/// CPU time of a process in clock ticks.
+fn cpu_ticks(pid: u32) -> Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let rest = stat.rsplit_once(')').map_or("", |(_, r)| r);
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    ensure!(fields.len() > 12, "stat has {} fields", fields.len());
+    Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
+}
