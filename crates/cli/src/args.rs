@@ -81,6 +81,10 @@ pub struct CaptureArgs {
     /// 256MiB. 0 stores every page whole.
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     pub shadow: Option<u64>,
+    /// Most memory of one shared mapping that is copied at every checkpoint, e.g. 1GiB. Larger ones
+    /// are left out and named.
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    pub shared_limit: Option<u64>,
     /// Compression level of zstd, -7 (fast) to 19 (small).
     #[arg(
         long,
