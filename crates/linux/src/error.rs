@@ -115,6 +115,14 @@ pub enum Error {
         /// The thread.
         tid: u32,
     },
+    /// An injected instruction raised a signal, which was dropped.
+    #[error("a call injected into thread {tid} raised signal {signal}; it was undone")]
+    Fault {
+        /// The thread.
+        tid: u32,
+        /// The signal: SIGSYS if a seccomp filter refused the call.
+        signal: i32,
+    },
     /// A thread could not be stopped, and so not be detached.
     #[error("thread {tid} cannot be detached yet: {why}; it is released when the recorder ends")]
     StillAttached {

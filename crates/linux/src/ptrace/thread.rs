@@ -111,7 +111,7 @@ impl Stopped {
             Resume::Continue => raw::cont(self.tid, signal),
             Resume::Syscall => raw::syscall(self.tid, signal),
         };
-        self.to_running(done)
+        self.went(done)
     }
 
     /// Leaves a thread in its group stop, but able to report what comes: SIGCONT, or our interrupt.
@@ -120,15 +120,15 @@ impl Stopped {
     /// If it is not in a group stop or trap.
     pub fn listen(self) -> Result<Running> {
         let done = raw::listen(self.tid);
-        self.to_running(done)
+        self.went(done)
     }
 
     /// It was killed out of its stop.
-    pub(crate) fn into_running(self) -> Running {
+    pub(crate) fn inwent(self) -> Running {
         Running { tid: self.tid }
     }
 
-    fn to_running(self, done: Result<()>) -> Result<Running> {
+    fn went(self, done: Result<()>) -> Result<Running> {
         match done {
             Ok(()) | Err(Error::ThreadGone(_)) => Ok(Running { tid: self.tid }),
             Err(e) => Err(e),

@@ -6,6 +6,7 @@
 //! one SIGCHLD may stand for many reports. So a sleeper first looks for reports, then sleeps.
 
 use crate::error::{Error, Result, Target};
+use crate::signals::Interrupt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
@@ -83,12 +84,21 @@ pub(crate) fn signal_fd(signals: &[i32]) -> Result<OwnedFd> {
 }
 
 /// Takes one signal from a descriptor made by [`signal_fd`].
-pub(crate) fn take_signal(fd: BorrowedFd<'_>) -> Option<i32> {
+pub(crate) fn take_signal(fd: BorrowedFd<'_>) -> Option<Interrupt> {
     let mut buffer = [0u8; size_of::<libc::signalfd_siginfo>()];
     match rustix::io::read(fd, &mut buffer) {
         Ok(n) if n == buffer.len() => {
-            // ssi_signo is the first word.
-            buffer.first_chunk::<4>().map(|b| i32::from_ne_bytes(*b))
+            // ssi_signo is the first word, ssi_code the third.
+            let word = |at: usize| {
+                buffer
+                    .get(at..at + 4)
+                    .and_then(|b| b.try_into().ok())
+                    .map(i32::from_ne_bytes)
+            };
+            Some(Interrupt {
+                signal: word(0)?,
+                from_terminal: word(8)? == libc::SI_KERNEL,
+            })
         }
         _ => None,
     }

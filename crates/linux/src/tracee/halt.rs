@@ -217,9 +217,13 @@ impl<'a> Halt<'a> {
                 }
                 Ok(Waited::Stopped(s)) => {
                     let kind = s.kind();
+                    let raised = how == Resume::Syscall && is_raised(&s);
                     thread.state = State::Stopped(s);
                     match kind {
                         _ if wanted(kind) => return Ok(()),
+                        StopKind::Signal(n) if raised => {
+                            return Err(Error::Fault { tid, signal: n });
+                        }
                         // Whatever is queued besides the injected call goes its way.
                         StopKind::Signal(n) => signal = n,
                         // Killed: for the next wait to report.
@@ -235,6 +239,21 @@ impl<'a> Halt<'a> {
             }
         }
     }
+}
+
+/// Whether a thread stopped for a signal that its own instruction raised.
+fn is_raised(s: &Stopped) -> bool {
+    matches!(
+        s.kind(),
+        StopKind::Signal(
+            libc::SIGSEGV
+                | libc::SIGBUS
+                | libc::SIGILL
+                | libc::SIGFPE
+                | libc::SIGTRAP
+                | libc::SIGSYS
+        )
+    ) && s.siginfo().is_ok_and(|info| info.code > 0)
 }
 
 impl Drop for Halt<'_> {
