@@ -72,7 +72,10 @@ fn checkpoint() -> Checkpoint {
 /// A note: owner without its terminator, kind, content.
 type Note = (Vec<u8>, u32, Vec<u8>);
 
-fn parse(plan: &Plan) -> (Vec<(u32, u64, u64, u64, u64, u32)>, Vec<Note>) {
+/// A segment: type, address, size in memory, offset, size in the file, flags.
+type Load = (u32, u64, u64, u64, u64, u32);
+
+fn parse(plan: &Plan) -> (Vec<Load>, Vec<Note>) {
     let data = plan.head.as_slice();
     let header = FileHeader64::<Endianness>::parse(data).unwrap();
     let endian = header.endian().unwrap();
