@@ -11,16 +11,47 @@
 //! the answer, however many checkpoints lie between.
 #![forbid(unsafe_code)]
 
+mod bytes;
+mod check;
+#[doc(hidden)]
+pub mod decoders;
+mod dedup;
 pub mod error;
+pub mod files;
 pub mod header;
+mod index;
+mod log;
 pub mod moment;
+pub mod objects;
+mod pack;
 pub mod reader;
+mod rows;
+mod shadow;
 pub mod verify;
 pub mod writer;
 
 pub use error::Error;
 pub use header::{Header, Summary};
 pub use moment::{Moment, split_moment};
-pub use reader::{Memory, Object, Recording, Row, Source, VersionRef};
+pub use objects::Object;
+pub use reader::{Memory, Recording, Source};
+pub use rows::Row;
 pub use verify::{VerifyReport, verify};
 pub use writer::{Committed, Writer, WriterOptions};
+
+/// Where a page's content is stored. Equal references mean equal bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VersionRef {
+    pub(crate) pack: u64,
+    pub(crate) slot: u32,
+}
+
+impl VersionRef {
+    /// The page of zeros.
+    pub const ZERO: Self = Self { pack: 0, slot: 0 };
+
+    /// Whether it is the page of zeros.
+    pub const fn is_zero(self) -> bool {
+        self.pack == 0
+    }
+}

@@ -1,8 +1,11 @@
 //! Moments as people write them: `42`, `12.5s`, `-3s`, `500ms`, `first`, `last`, `crash`, `exit`.
 
 use crate::Error;
-use std::path::PathBuf;
+use crate::rows::Row;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use stillframe_image::{CheckpointId, Marks};
 
 /// A moment of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,9 +16,9 @@ pub enum Moment {
     Last,
     /// The one with this number.
     Number(u64),
-    /// The last one not later than this after the start.
+    /// The last one not later than this after the start; the first, if that is later.
     At(Duration),
-    /// The last one not later than this before the end.
+    /// The last one not later than this before the last.
     FromEnd(Duration),
     /// The one taken as a fatal signal was about to be delivered.
     Crash,
@@ -27,17 +30,265 @@ impl std::str::FromStr for Moment {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        Err(Error::MomentSyntax(text.to_owned()))
+        let wrong = || Error::MomentSyntax(text.chars().take(80).collect());
+        match text {
+            "first" => return Ok(Self::First),
+            "last" => return Ok(Self::Last),
+            "crash" => return Ok(Self::Crash),
+            "exit" => return Ok(Self::Exit),
+            _ => {}
+        }
+        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            return text.parse().map(Self::Number).map_err(|_| wrong());
+        }
+        match text.strip_prefix('-') {
+            Some(rest) => duration(rest).map(Self::FromEnd),
+            None => duration(text).map(Self::At),
+        }
+        .ok_or_else(wrong)
     }
 }
 
-/// Splits `REC@42` into the recording's path and the moment.
+/// A number with a unit: ns, us, ms, s, m or h. At most nine decimals count.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text
+        .bytes()
+        .take_while(|b| b.is_ascii_digit() || *b == b'.')
+        .count();
+    let (number, unit) = text.split_at(digits);
+    let unit_ns: u128 = match unit {
+        "ns" => 1,
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        _ => return None,
+    };
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && part.is_empty()) || part.contains('.') || part.len() > 9 {
+        return None;
+    }
+    let whole: u128 = if whole.is_empty() {
+        0
+    } else {
+        u128::from(whole.parse::<u64>().ok()?)
+    };
+    let billionths: u128 = if part.is_empty() {
+        0
+    } else {
+        u128::from(format!("{part:0<9}").parse::<u64>().ok()?)
+    };
+    let ns = whole * unit_ns + billionths * unit_ns / 1_000_000_000;
+    u64::try_from(ns).ok().map(Duration::from_nanos)
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::First => f.write_str("first"),
+            Self::Last => f.write_str("last"),
+            Self::Number(n) => write!(f, "{n}"),
+            Self::At(d) => write!(f, "{}", Shown(*d)),
+            Self::FromEnd(d) => write!(f, "-{}", Shown(*d)),
+            Self::Crash => f.write_str("crash"),
+            Self::Exit => f.write_str("exit"),
+        }
+    }
+}
+
+/// A duration that parses back to itself.
+struct Shown(Duration);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (s, ns) = (self.0.as_secs(), self.0.subsec_nanos());
+        if ns == 0 {
+            return write!(f, "{s}s");
+        }
+        let part = format!("{ns:09}");
+        write!(f, "{s}.{}s", part.trim_end_matches('0'))
+    }
+}
+
+impl Moment {
+    /// The checkpoint it means, among `rows` of a recording of `length_ns`.
+    pub(crate) fn find(&self, rows: &[Row], length_ns: u64) -> Option<CheckpointId> {
+        let first = rows.first()?;
+        let last = rows.last()?;
+        let up_to = |ns: u64| {
+            let after = rows.partition_point(|r| r.tick.at_ns <= ns);
+            after.checked_sub(1).and_then(|i| rows.get(i)).map(|r| r.id)
+        };
+        let marked = |mark| {
+            rows.iter()
+                .rfind(|r| r.tick.marks.contains(mark))
+                .map(|r| r.id)
+        };
+        match *self {
+            Self::First => Some(first.id),
+            Self::Last => Some(last.id),
+            Self::Number(n) => {
+                let id = CheckpointId(n);
+                rows.binary_search_by_key(&id, |r| r.id).ok().map(|_| id)
+            }
+            Self::At(d) => {
+                let ns = u64::try_from(d.as_nanos())
+                    .ok()
+                    .filter(|ns| *ns <= length_ns)?;
+                up_to(ns).or(Some(first.id))
+            }
+            Self::FromEnd(d) => {
+                let back = u64::try_from(d.as_nanos()).ok()?;
+                last.tick.at_ns.checked_sub(back).and_then(up_to)
+            }
+            Self::Crash => marked(Marks::CRASH),
+            Self::Exit => marked(Marks::EXIT),
+        }
+    }
+}
+
+/// What moments a recording has, as a clause.
+pub(crate) fn available(rows: &[Row], dir: &Path) -> String {
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+        return format!("{} has no checkpoint", dir.display());
+    };
+    let seconds = |ns: u64| format!("{:.3}s", Duration::from_nanos(ns).as_secs_f64());
+    let marks: Vec<String> = [(Marks::CRASH, "crash"), (Marks::EXIT, "exit")]
+        .into_iter()
+        .filter(|(mark, _)| rows.iter().any(|r| r.tick.marks.contains(*mark)))
+        .map(|(_, name)| format!(", {name}"))
+        .collect();
+    format!(
+        "{} has checkpoints {} to {}, from {} to {}, first, last{}",
+        dir.display(),
+        first.id,
+        last.id,
+        seconds(first.tick.at_ns),
+        seconds(last.tick.at_ns),
+        marks.concat()
+    )
+}
+
+/// Splits `REC@42` into the recording's path and the moment. A path that itself has an `@` is taken
+/// whole if it exists.
 ///
 /// # Errors
 /// If what follows the last `@` is not a moment.
 pub fn split_moment(text: &str) -> Result<(PathBuf, Option<Moment>), Error> {
     match text.rsplit_once('@') {
         None => Ok((text.into(), None)),
-        Some((path, moment)) => Ok((path.into(), Some(moment.parse()?))),
+        Some((path, moment)) => match moment.parse() {
+            Ok(moment) => Ok((path.into(), Some(moment))),
+            Err(_) if Path::new(text).exists() => Ok((text.into(), None)),
+            Err(e) => Err(e),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use stillframe_image::Tick;
+
+    fn rows() -> Vec<Row> {
+        [
+            (0, 3_000_000, 1),
+            (1, 1_000_000_000, 0),
+            (2, 2_000_000_000, 0),
+            (5, 2_500_000_000, 2),
+        ]
+        .map(|(id, at_ns, marks)| Row {
+            id: CheckpointId(id),
+            tick: Tick {
+                at_ns,
+                marks: Marks(marks),
+                ..Tick::default()
+            },
+            ..Row::default()
+        })
+        .to_vec()
+    }
+
+    #[test]
+    fn what_people_write() {
+        for (text, want) in [
+            ("42", Some(Moment::Number(42))),
+            ("12.5s", Some(Moment::At(Duration::from_millis(12_500)))),
+            ("500ms", Some(Moment::At(Duration::from_millis(500)))),
+            ("-3s", Some(Moment::FromEnd(Duration::from_secs(3)))),
+            (".5s", Some(Moment::At(Duration::from_millis(500)))),
+            ("2m", Some(Moment::At(Duration::from_secs(120)))),
+            ("first", Some(Moment::First)),
+            ("last", Some(Moment::Last)),
+            ("crash", Some(Moment::Crash)),
+            ("exit", Some(Moment::Exit)),
+            ("", None),
+            ("-", None),
+            ("s", None),
+            (".s", None),
+            ("1.2.3s", None),
+            ("-3", None),
+            ("12parsecs", None),
+            ("99999999999999999999", None),
+            ("99999999999999999999s", None),
+            ("99999999999999999s", None),
+        ] {
+            assert_eq!(text.parse::<Moment>().ok(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_they_mean() {
+        let rows = rows();
+        for (text, want) in [
+            ("first", Some(0)),
+            ("last", Some(5)),
+            ("1", Some(1)),
+            ("3", None),
+            ("0s", Some(0)),
+            ("999ms", Some(0)),
+            ("1s", Some(1)),
+            ("2.4s", Some(2)),
+            ("2.9s", Some(5)),
+            ("3.1s", None),
+            ("-0s", Some(5)),
+            ("-1s", Some(1)),
+            ("-3s", None),
+            ("crash", Some(5)),
+            ("exit", None),
+        ] {
+            let found = text.parse::<Moment>().unwrap().find(&rows, 3_000_000_000);
+            assert_eq!(found.map(|c| c.0), want, "{text}");
+        }
+        assert_eq!(
+            available(&rows, Path::new("r.still")),
+            "r.still has checkpoints 0 to 5, from 0.003s to 2.500s, first, last, crash"
+        );
+    }
+
+    #[test]
+    fn splitting() {
+        assert_eq!(
+            split_moment("a@b/r@7").unwrap(),
+            ("a@b/r".into(), Some(Moment::Number(7)))
+        );
+        assert_eq!(split_moment("r.still").unwrap(), ("r.still".into(), None));
+        assert!(split_moment("r@nowhere").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn shown_moments_parse_back(ns in 0u64..=u64::MAX, back: bool) {
+            let d = Duration::from_nanos(ns);
+            let m = if back { Moment::FromEnd(d) } else { Moment::At(d) };
+            prop_assert_eq!(m.to_string().parse::<Moment>().unwrap(), m);
+        }
+
+        #[test]
+        fn any_text_is_refused_or_understood(text in ".*") {
+            let _ = split_moment(&text);
+        }
     }
 }

@@ -1,7 +1,26 @@
 //! Reading every byte of a recording.
 
-use crate::Error;
+use crate::bytes::ZERO_PAGE;
+use crate::index::Entry;
+use crate::log::Location;
+use crate::log::commit::Commit;
+use crate::log::record::Kind;
+use crate::log::scan::{LogReader, Met, Step};
+use crate::log::segment;
+use crate::pack::decode::{Pack, Packs, content};
+use crate::reader::index::{open_runs, read_tables};
+use crate::reader::open::read_commit;
+use crate::rows::{self, ROW};
+use crate::writer::create;
+use crate::{Error, Object, Recording, VersionRef};
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
+use stillframe_image::section::{Section, SectionKind};
+use stillframe_image::{AddressSpace, CheckpointId, Descriptors, Gap, Process, Thread};
+
+/// Most lines of problems and of notes kept.
+const LINES: usize = 1000;
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,8 +39,26 @@ pub struct VerifyReport {
     pub finished: bool,
     /// What is wrong: data that is lost or would be refused. Empty means that all is well.
     pub problems: Vec<String>,
-    /// What is odd but loses nothing, such as a torn tail or an index that had to be rebuilt.
+    /// What is odd but loses nothing, such as a torn tail or an index that has to be made again.
     pub notes: Vec<String>,
+}
+
+impl VerifyReport {
+    fn problem(&mut self, line: impl Into<String>) {
+        push(&mut self.problems, line.into());
+    }
+
+    fn note(&mut self, line: impl Into<String>) {
+        push(&mut self.notes, line.into());
+    }
+}
+
+fn push(lines: &mut Vec<String>, line: String) {
+    if lines.len() < LINES {
+        lines.push(line);
+    } else if lines.len() == LINES {
+        lines.push("and more of the same".into());
+    }
 }
 
 /// Reads every byte of the recording in `dir`, checks every checksum and every reference, decodes
@@ -31,9 +68,441 @@ pub struct VerifyReport {
 /// # Errors
 /// Only if `dir` is no recording or cannot be read at all; damage is in the report.
 pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, Error> {
-    progress(0, 0);
-    Err(Error::NotRecording {
-        path: dir.into(),
-        why: String::new(),
-    })
+    let live = create::is_live(dir);
+    let recording = Recording::open(dir)?;
+    let mut check = Check {
+        total: size_of_tree(dir),
+        recording: &recording,
+        report: VerifyReport {
+            live,
+            ..VerifyReport::default()
+        },
+        packs: Recent::default(),
+        slots: HashMap::new(),
+        whole: HashMap::new(),
+        bounds: Location::NONE,
+        progress,
+    };
+    check.log()?;
+    check.commits();
+    check.index();
+    check.objects()?;
+    check.names()?;
+    let mut report = check.report;
+    report.checkpoints = recording.rows().len() as u64;
+    report.finished = recording.summary().is_some();
+    if !report.finished && !live {
+        report.note("it has no closing record: the recorder was stopped before it could write one");
+    }
+    progress(report.bytes, report.bytes);
+    Ok(report)
+}
+
+fn size_of_tree(dir: &Path) -> u64 {
+    let files = |path: &Path| -> u64 {
+        std::fs::read_dir(path).map_or(0, |entries| {
+            entries
+                .filter_map(|e| e.ok()?.metadata().ok())
+                .filter(std::fs::Metadata::is_file)
+                .map(|m| m.len())
+                .sum()
+        })
+    };
+    ["", "log", "index", "objects"]
+        .iter()
+        .map(|f| files(&dir.join(f)))
+        .sum()
+}
+
+/// The last packs decoded. Versions refer backwards and mostly not far.
+#[derive(Debug, Default)]
+struct Recent {
+    held: std::sync::Mutex<std::collections::VecDeque<(u64, Arc<Pack>, usize)>>,
+}
+
+struct Check<'a> {
+    total: u64,
+    recording: &'a Recording,
+    report: VerifyReport,
+    packs: Recent,
+    /// Versions in each whole pack.
+    slots: HashMap<u64, u32>,
+    /// Whole sections and tables, by place; the kind of a section.
+    whole: HashMap<u64, u8>,
+    /// Where reading began to be complete: the end of the log.
+    bounds: Location,
+    progress: &'a mut dyn FnMut(u64, u64),
+}
+
+struct Through<'a> {
+    log: &'a LogReader,
+    recent: &'a Recent,
+}
+
+impl Packs for Through<'_> {
+    fn pack(&self, at: Location) -> Result<Arc<Pack>, Error> {
+        const LIMIT: usize = 128 << 20;
+        let lock = || {
+            self.recent
+                .held
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+        };
+        {
+            let mut held = lock();
+            if let Some(i) = held.iter().rposition(|(place, _, _)| *place == at.0) {
+                if let Some(found) = held.remove(i) {
+                    let pack = Arc::clone(&found.1);
+                    held.push_back(found);
+                    return Ok(pack);
+                }
+            }
+        }
+        let (payload, _) = self.log.read(at, Kind::Pack)?;
+        let pack = Pack::decode(at, payload).map_err(LogReader::malformed(at, Kind::Pack))?;
+        let pack = Arc::new(pack);
+        let mut held = lock();
+        held.push_back((at.0, Arc::clone(&pack), pack.memory()));
+        let mut bytes: usize = held.iter().map(|(_, _, n)| n).sum();
+        while bytes > LIMIT && held.len() > 1 {
+            bytes -= held.pop_front().map_or(0, |(_, _, n)| n);
+        }
+        Ok(pack)
+    }
+}
+
+impl Check<'_> {
+    fn read(&mut self, bytes: u64) {
+        self.report.bytes += bytes;
+        (self.progress)(self.report.bytes, self.total.max(self.report.bytes));
+    }
+
+    /// Every record of the log.
+    fn log(&mut self) -> Result<(), Error> {
+        let log = &self.recording.log;
+        for number in log.segments()? {
+            self.read(segment::HEADER as u64);
+            let path = crate::log::segment_path(&self.recording.dir, number);
+            let mut head = [0u8; segment::HEADER];
+            let length = log.segment_length(number).unwrap_or(0);
+            let read = std::fs::File::open(&path)
+                .and_then(|f| std::os::unix::fs::FileExt::read_exact_at(&f, &mut head, 0));
+            let id = &self.recording.header.id;
+            if read.is_err() || segment::decode_header(&head, segment::MAGIC, number, id).is_err() {
+                if length <= segment::HEADER as u64 {
+                    self.report
+                        .note(format!("segment {number} was only just begun"));
+                } else {
+                    self.report
+                        .problem(format!("{}: its header is damaged", path.display()));
+                }
+            }
+        }
+        let mut at = LogReader::first();
+        loop {
+            match log.step(at)? {
+                Step::End { at: end, torn } => {
+                    if torn > 0 {
+                        self.read(torn);
+                        let line = format!("{end}: {torn} bytes were being written at the end");
+                        self.report.note(line);
+                    }
+                    self.bounds = end;
+                    return Ok(());
+                }
+                Step::Damage { at: bad, next, why } => {
+                    let bytes = if bad.segment() == next.segment() {
+                        format!(", {} bytes", next.offset() - bad.offset())
+                    } else {
+                        String::new()
+                    };
+                    self.report.problem(format!("{bad}: damaged{bytes}: {why}"));
+                    at = next;
+                }
+                Step::Record(met) => {
+                    self.record(&met);
+                    self.read(met.header.total());
+                    at = met.next;
+                }
+            }
+        }
+    }
+
+    fn record(&mut self, met: &Met) {
+        let at = met.at;
+        let log = &self.recording.log;
+        let result = match met.header.kind {
+            Kind::Pack => self.pack(at),
+            Kind::Section => log.read(at, Kind::Section).and_then(|(bytes, _)| {
+                let kind = decode_section(&bytes)?;
+                self.whole.insert(at.0, kind);
+                Ok(())
+            }),
+            Kind::Table => log.read(at, Kind::Table).and_then(|(bytes, _)| {
+                let table = crate::log::table::decode(&bytes)
+                    .map_err(LogReader::malformed(at, Kind::Table))?;
+                let dangling = table.iter().filter(|e| !self.holds(e.version)).count();
+                if dangling > 0 {
+                    return Err(Error::Damaged(format!(
+                        "the table in {at}: {dangling} of its page versions are lost"
+                    )));
+                }
+                Ok(())
+            }),
+            // Read in `commits`, with what they refer to.
+            Kind::Commit => read_commit(log, at).map(drop),
+            Kind::Summary => log.read(at, Kind::Summary).map(drop),
+        };
+        if let Err(e) = result {
+            self.report.problem(e.to_string());
+        }
+    }
+
+    fn holds(&self, version: VersionRef) -> bool {
+        version.is_zero()
+            || self
+                .slots
+                .get(&version.pack)
+                .is_some_and(|n| version.slot < *n)
+    }
+
+    /// Decodes a pack and every version in it.
+    fn pack(&mut self, at: Location) -> Result<(), Error> {
+        let through = Through {
+            log: &self.recording.log,
+            recent: &self.packs,
+        };
+        let pack = through.pack(at)?;
+        self.slots.insert(at.0, pack.len());
+        let mut page = ZERO_PAGE;
+        let (mut lost, mut why) = (0, None);
+        for slot in 0..pack.len() {
+            match content(&through, VersionRef { pack: at.0, slot }, &mut page) {
+                Ok(()) => self.report.versions += 1,
+                Err(e) => {
+                    lost += 1;
+                    why.get_or_insert(e);
+                }
+            }
+        }
+        match why {
+            None => Ok(()),
+            Some(e) => Err(Error::Damaged(format!(
+                "{lost} of {} page versions in {at} cannot be read, the first because: {e}",
+                pack.len()
+            ))),
+        }
+    }
+
+    /// Every commit: its chain, and what it refers to.
+    fn commits(&mut self) {
+        let list = &self.recording.list;
+        let table = std::fs::read(self.recording.dir.join(rows::NAME)).unwrap_or_default();
+        self.read(table.len() as u64);
+        let body = table.get(segment::HEADER..).unwrap_or_default();
+        for line in &list.damage {
+            // Damage of the log was met again above; what remains is about the table.
+            if line.contains(rows::NAME) {
+                self.report.note(line.clone());
+            } else if line.contains("lost") || line.contains("cut off") {
+                self.report.problem(line.clone());
+            }
+        }
+        let mut previous: Option<(CheckpointId, Location, u64)> = None;
+        for (row, (at, check)) in list.rows.iter().zip(&list.commits) {
+            let id = row.id;
+            let commit = match read_commit(&self.recording.log, *at) {
+                Ok((commit, found)) if commit.id == id && found == *check => commit,
+                Ok(_) => {
+                    self.report
+                        .problem(format!("the commit in {at} is not checkpoint {id}'s"));
+                    continue;
+                }
+                Err(e) => {
+                    self.report.problem(format!("checkpoint {id}: {e}"));
+                    continue;
+                }
+            };
+            if let Some((last, place, sum)) = previous {
+                let follows = commit.previous == place && commit.previous_check == sum;
+                if last.0 + 1 == id.0 && !follows {
+                    self.report
+                        .problem(format!("checkpoint {id} does not follow {last}"));
+                }
+            }
+            previous = Some((id, *at, *check));
+            if commit.tick != row.tick
+                || commit.stored_bytes != row.stored_bytes
+                || commit.raw_bytes != row.raw_bytes
+            {
+                self.report.problem(format!(
+                    "row {id} of {} differs from its commit",
+                    rows::NAME
+                ));
+            }
+            let from = id.0 as usize * ROW;
+            let in_table = body.get(from..from.saturating_add(ROW));
+            let key = self.recording.log.key();
+            if in_table.is_none_or(|r| rows::decode(key, id.0, r).is_err()) {
+                self.report.note(format!("{} has no row {id}", rows::NAME));
+            }
+            self.references(&commit, *at);
+        }
+    }
+
+    fn references(&mut self, commit: &Commit, at: Location) {
+        let id = commit.id;
+        for kind in SectionKind::ALL {
+            match commit.section(kind) {
+                Some(place) if place < at && self.whole.get(&place.0) == Some(&(kind as u8)) => {}
+                _ => self
+                    .report
+                    .problem(format!("checkpoint {id}: its {kind:?} section is lost")),
+            }
+        }
+        if let Err(e) = read_tables(&self.recording.log, commit) {
+            self.report.problem(format!("checkpoint {id}: {e}"));
+        }
+    }
+
+    /// Every run, against the tables of the log.
+    fn index(&mut self) {
+        let (runs, problems) = open_runs(&self.recording.dir, &self.recording.header.id);
+        for line in problems {
+            self.report
+                .note(format!("index: {line}; it is made again from the log"));
+        }
+        let list = &self.recording.list;
+        for run in runs {
+            // An order-independent sum over all entries: equal sums mean equal sets.
+            let (mut count, mut sum) = (0u64, 0u64);
+            let mut broken = None;
+            for number in 0..run.blocks() {
+                match run.block(number) {
+                    Ok(entries) => {
+                        count += entries.len() as u64;
+                        sum = entries
+                            .iter()
+                            .fold(sum, |s, e| s.wrapping_add(fingerprint(e)));
+                    }
+                    Err(e) => broken = Some(e.to_string()),
+                }
+                self.read(4096);
+            }
+            let (mut want_count, mut want_sum, mut known) = (0u64, 0u64, true);
+            for number in run.first..=run.last.min(list.rows.last().map_or(0, |r| r.id.0)) {
+                let tables = self
+                    .recording
+                    .commit(CheckpointId(number))
+                    .and_then(|c| read_tables(&self.recording.log, &c));
+                let Ok(tables) = tables else {
+                    known = false;
+                    continue;
+                };
+                want_count += tables.len() as u64;
+                want_sum = tables.iter().fold(want_sum, |s, e| {
+                    s.wrapping_add(fingerprint(&Entry {
+                        space: e.space,
+                        page: e.page,
+                        checkpoint: number,
+                        version: e.version,
+                    }))
+                });
+            }
+            known &= list.rows.last().is_some_and(|r| r.id.0 >= run.last);
+            let name = format!("the index of checkpoints {} to {}", run.first, run.last);
+            if let Some(why) = broken {
+                self.report
+                    .note(format!("{name}: {why}; it is made again from the log"));
+            } else if known && (count, sum) != (want_count, want_sum) {
+                self.report.problem(format!("{name} differs from the log"));
+            } else if count != run.entries {
+                self.report
+                    .problem(format!("{name} has another number of entries than it says"));
+            }
+        }
+    }
+
+    fn objects(&mut self) -> Result<(), Error> {
+        for id in create::object_names(&self.recording.dir)? {
+            match Object::open(&self.recording.dir, &id).and_then(|o| o.verify()) {
+                Ok(bytes) => {
+                    self.report.objects += 1;
+                    self.read(bytes);
+                }
+                Err(e) => self.report.problem(e.to_string()),
+            }
+        }
+        // Files that checkpoints refer to; address spaces change seldom, so few are decoded.
+        let mut seen = std::collections::HashSet::new();
+        for row in self.recording.rows() {
+            let Ok(commit) = self.recording.commit(row.id) else {
+                continue;
+            };
+            let Some(at) = commit.section(SectionKind::Space) else {
+                continue;
+            };
+            if !seen.insert(at) {
+                continue;
+            }
+            let Ok((bytes, _)) = self.recording.log.read(at, Kind::Section) else {
+                continue;
+            };
+            let Ok(space) = AddressSpace::decode(&bytes) else {
+                continue;
+            };
+            for file in &space.files {
+                let Some(id) = &file.object else { continue };
+                if let Err(e) = Object::open(&self.recording.dir, id) {
+                    let name = String::from_utf8_lossy(&file.path);
+                    let line = format!("checkpoint {}: the copy of {name}: {e}", row.id);
+                    if !self.report.problems.contains(&line) {
+                        self.report.problem(line);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Names that do not belong.
+    fn names(&mut self) -> Result<(), Error> {
+        let dir = &self.recording.dir;
+        for entry in std::fs::read_dir(dir).map_err(Error::io("read", dir))? {
+            let name = entry.map_err(Error::io("read", dir))?.file_name();
+            if !create::NAMES.iter().any(|n| name == *n) {
+                self.report
+                    .note(format!("{} is no part of a recording", name.display()));
+            }
+        }
+        let size = std::fs::metadata(dir.join(crate::header::NAME)).map_or(0, |m| m.len());
+        self.read(size);
+        Ok(())
+    }
+}
+
+fn fingerprint(e: &Entry) -> u64 {
+    let mut bytes = [0u8; 32];
+    crate::bytes::set_u64(&mut bytes, 0, e.page);
+    crate::bytes::set_u64(&mut bytes, 8, e.checkpoint);
+    crate::bytes::set_u64(&mut bytes, 16, e.version.pack);
+    crate::bytes::set_u32(&mut bytes, 24, e.version.slot);
+    crate::bytes::set_u32(&mut bytes, 28, e.space);
+    crate::check::check(0, &bytes)
+}
+
+/// Decodes a section of any kind; gives the kind.
+fn decode_section(bytes: &[u8]) -> Result<u8, Error> {
+    let kind = bytes.first().and_then(|b| SectionKind::from_u8(*b));
+    let Some(kind) = kind else {
+        return Err(Error::Damaged("a section has an unknown kind".into()));
+    };
+    match kind {
+        SectionKind::Space => AddressSpace::decode(bytes).map(drop),
+        SectionKind::Threads => Vec::<Thread>::decode(bytes).map(drop),
+        SectionKind::Descriptors => Descriptors::decode(bytes).map(drop),
+        SectionKind::Process => Process::decode(bytes).map(drop),
+        SectionKind::Gaps => Vec::<Gap>::decode(bytes).map(drop),
+    }?;
+    Ok(kind as u8)
 }

@@ -1,0 +1,260 @@
+//! Reading packs, and following chains of differences to a page's content.
+
+use super::{CHAIN, SLOTS, delta};
+use crate::bytes::{Cursor, Malformed, Page, ZERO_PAGE};
+use crate::check::page_check;
+use crate::log::Location;
+use crate::{Error, VersionRef};
+use std::sync::Arc;
+
+/// A decoded pack.
+#[derive(Debug)]
+pub struct Pack {
+    at: Location,
+    bytes: Vec<u8>,
+    slots: Vec<Slot>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    base: Base,
+    start: u32,
+    length: u32,
+    check: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Base {
+    None,
+    Version(VersionRef),
+}
+
+impl Pack {
+    /// Decodes the payload of the PACK record at `at`.
+    ///
+    /// # Errors
+    /// If it is malformed, or refers to what does not lie before it.
+    pub fn decode(at: Location, bytes: Vec<u8>) -> Result<Self, Malformed> {
+        let mut c = Cursor::new(&bytes);
+        let n = c.varint_up_to(SLOTS as u64)?;
+        let b = c.varint_up_to(n as u64)?;
+        // A pack takes at least one byte for each base and six for each version.
+        if n == 0 || c.rest().len() < b + 6 * n {
+            return Err(Malformed("it is shorter than its versions"));
+        }
+        let mut packs = Vec::with_capacity(b);
+        let mut last = 0;
+        for _ in 0..b {
+            last = c.difference(last)?;
+            let pack = Location::unpack(last).ok_or(Malformed("it names an impossible place"))?;
+            if pack >= at {
+                return Err(Malformed("it refers to what does not lie before it"));
+            }
+            packs.push(pack);
+        }
+        let mut slots = Vec::with_capacity(n);
+        let (mut slot, mut start) = (0u64, 0u32);
+        for i in 0..n {
+            let base = match c.varint_up_to(2 + b as u64)? {
+                0 => Base::None,
+                1 => Base::Version(VersionRef::ZERO),
+                code => {
+                    slot = c.difference(slot)?;
+                    let number =
+                        u32::try_from(slot).map_err(|_| Malformed("a slot is impossible"))?;
+                    if code == 2 && number as usize >= i {
+                        return Err(Malformed("it refers to what does not lie before it"));
+                    }
+                    let pack = if code == 2 { at } else { packs[code - 3] };
+                    Base::Version(VersionRef {
+                        pack: pack.0,
+                        slot: number,
+                    })
+                }
+            };
+            let length = c.varint_up_to(2 << 20)? as u32;
+            if matches!(base, Base::None) && length as usize != ZERO_PAGE.len() {
+                return Err(Malformed("a keyframe is not a page long"));
+            }
+            slots.push(Slot {
+                base,
+                start,
+                length,
+                check: 0,
+            });
+            start = start
+                .checked_add(length)
+                .ok_or(Malformed("it is too long"))?;
+        }
+        for slot in &mut slots {
+            slot.check = c.u32()?;
+        }
+        if c.rest().len() != start as usize {
+            return Err(Malformed("its versions have another length"));
+        }
+        let offset = (bytes.len() - start as usize) as u32;
+        for slot in &mut slots {
+            slot.start += offset;
+        }
+        Ok(Self { at, bytes, slots })
+    }
+
+    /// How many versions it has.
+    pub fn len(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// Bytes of memory it takes.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity() + self.slots.capacity() * size_of::<Slot>() + 64
+    }
+
+    fn slot(&self, number: u32) -> Result<(Slot, &[u8]), Error> {
+        self.slots
+            .get(number as usize)
+            .and_then(|s| {
+                let end = s.start as usize + s.length as usize;
+                Some((*s, self.bytes.get(s.start as usize..end)?))
+            })
+            .ok_or_else(|| Error::Damaged(format!("the pack in {} has no slot {number}", self.at)))
+    }
+}
+
+/// Where packs come from: the log through a cache, or a test.
+pub trait Packs {
+    /// The pack at a place.
+    ///
+    /// # Errors
+    /// If it cannot be read or is damaged.
+    fn pack(&self, at: Location) -> Result<Arc<Pack>, Error>;
+}
+
+/// Rebuilds the content of a version and verifies it.
+///
+/// # Errors
+/// If a pack of the chain is damaged, the chain is too long, or the content fails its check.
+pub fn content(packs: &dyn Packs, version: VersionRef, out: &mut Page) -> Result<(), Error> {
+    if version.is_zero() {
+        *out = ZERO_PAGE;
+        return Ok(());
+    }
+    let wrong = |why: &str| {
+        let at = Location(version.pack);
+        Error::Damaged(format!(
+            "the page version in slot {} of the pack in {at}: {why}",
+            version.slot
+        ))
+    };
+    let mut chain: Vec<(Arc<Pack>, u32)> = Vec::new();
+    let mut next = version;
+    let mut expected = None;
+    loop {
+        if chain.len() > CHAIN {
+            return Err(wrong("its chain is too long"));
+        }
+        let pack = match chain.last() {
+            Some((last, _)) if last.at.0 == next.pack => Arc::clone(last),
+            _ => packs.pack(Location(next.pack))?,
+        };
+        let (slot, body) = pack.slot(next.slot)?;
+        expected.get_or_insert(slot.check);
+        match slot.base {
+            Base::None => {
+                out.copy_from_slice(body);
+                break;
+            }
+            Base::Version(base) => {
+                chain.push((pack, next.slot));
+                if base.is_zero() {
+                    *out = ZERO_PAGE;
+                    break;
+                }
+                next = base;
+            }
+        }
+    }
+    for (pack, slot) in chain.iter().rev() {
+        let (_, body) = pack.slot(*slot)?;
+        delta::apply(body, out).map_err(|e| wrong(e.0))?;
+    }
+    if expected == Some(page_check(out)) {
+        Ok(())
+    } else {
+        Err(wrong("its content fails its check"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::encode::PackBuilder;
+    use super::*;
+    use std::collections::HashMap;
+
+    struct Held(HashMap<u64, Arc<Pack>>);
+
+    impl Packs for Held {
+        fn pack(&self, at: Location) -> Result<Arc<Pack>, Error> {
+            self.0
+                .get(&at.0)
+                .cloned()
+                .ok_or_else(|| Error::Damaged(at.to_string()))
+        }
+    }
+
+    #[test]
+    fn chains_within_and_across_packs() {
+        let (a, b) = (Location::new(1, 40), Location::new(1, 4000));
+        let mut builder = PackBuilder::default();
+        let mut held = Held(HashMap::new());
+        let mut page = ZERO_PAGE;
+        let mut want = Vec::new();
+        let mut last = VersionRef::ZERO;
+        for place in [a, b] {
+            builder.place(place);
+            for step in 0..20u8 {
+                let old = page;
+                page[usize::from(step) * 9] = step + 1;
+                page[4000] = (place.0 as u8).wrapping_add(step);
+                let mut d = Vec::new();
+                delta::encode(&delta::changed(&old, &page), Some(&old), &page, &mut d);
+                last = builder.delta(last, &d, &page);
+                want.push((last, page));
+            }
+            let key = builder.keyframe(&page);
+            want.push((key, page));
+            held.0.insert(
+                place.0,
+                Arc::new(Pack::decode(place, builder.finish()).unwrap()),
+            );
+        }
+        for (version, page) in want {
+            let mut out = ZERO_PAGE;
+            content(&held, version, &mut out).unwrap();
+            assert!(out == page);
+        }
+        let none = VersionRef {
+            pack: a.0,
+            slot: 99,
+        };
+        assert!(content(&held, none, &mut page).is_err());
+    }
+
+    #[test]
+    fn a_pack_cannot_refer_forward_or_to_itself() {
+        let at = Location::new(1, 40);
+        let mut builder = PackBuilder::default();
+        builder.place(at);
+        let later = VersionRef {
+            pack: Location::new(1, 48).0,
+            slot: 0,
+        };
+        builder.delta(later, &[], &ZERO_PAGE);
+        assert!(Pack::decode(at, builder.finish()).is_err());
+        let itself = VersionRef {
+            pack: at.0,
+            slot: 0,
+        };
+        builder.delta(itself, &[], &ZERO_PAGE);
+        assert!(Pack::decode(at, builder.finish()).is_err());
+    }
+}

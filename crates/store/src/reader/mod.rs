@@ -1,0 +1,304 @@
+//! Reading a recording.
+
+mod cache;
+mod file;
+pub(crate) mod index;
+mod memory;
+pub(crate) mod open;
+
+pub use memory::{Memory, Source};
+
+use crate::index::lookup::{Failed, IndexSet};
+use crate::log::commit::Commit;
+use crate::log::record::Kind;
+use crate::log::scan::LogReader;
+use crate::rows::Row;
+use crate::writer::create::is_live;
+use crate::{Error, Header, Moment, Object, Summary, header};
+use cache::PackCache;
+use open::{Listing, read_commit};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use stillframe_image::section::{Section, SectionKind};
+use stillframe_image::{
+    AddressSpace, Checkpoint, CheckpointId, Descriptors, Gap, PageNumber, Process, SpaceId, Thread,
+};
+
+/// Objects kept open.
+const OBJECTS: usize = 64;
+/// Address spaces kept decoded.
+const SPACES: usize = 8;
+
+/// A recording opened for reading. Never writes; needs no lock.
+///
+/// Opening reads the list of checkpoints and the end of the log; the index is loaded when memory is
+/// first asked for. All methods but [`Recording::refresh`] may be called from several threads.
+#[derive(Debug)]
+pub struct Recording {
+    pub(crate) dir: PathBuf,
+    pub(crate) header: Header,
+    pub(crate) log: LogReader,
+    pub(crate) list: Listing,
+    index: Mutex<Option<Arc<IndexSet>>>,
+    packs: PackCache,
+    objects: Mutex<HashMap<[u8; 32], Arc<Object>>>,
+    spaces: Mutex<Vec<(u64, Arc<AddressSpace>)>>,
+}
+
+impl Recording {
+    /// Opens the recording in `dir`.
+    ///
+    /// # Errors
+    /// If it is no recording, of another version, or unreadable. Damage is no error: see
+    /// [`Recording::damage`].
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let header = header::read(dir)?;
+        let log = LogReader::new(dir, header.id);
+        let mut list = Listing::read(dir, &log, &header.id)?;
+        if list.torn > 0 && !is_live(dir) {
+            list.note(format!(
+                "{}: {} bytes were being written at the end",
+                list.tail, list.torn
+            ));
+        }
+        Ok(Self {
+            dir: dir.into(),
+            header,
+            log,
+            list,
+            index: Mutex::default(),
+            packs: PackCache::default(),
+            objects: Mutex::default(),
+            spaces: Mutex::default(),
+        })
+    }
+
+    /// Looks for checkpoints committed since; returns how many there are.
+    ///
+    /// # Errors
+    /// If files cannot be read.
+    pub fn refresh(&mut self) -> Result<usize, Error> {
+        let found = self.list.follow(&self.log)?;
+        if found > 0 {
+            self.extend_index()?;
+        }
+        Ok(found)
+    }
+
+    /// What was recorded.
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// How it ended, if it did.
+    pub const fn summary(&self) -> Option<&Summary> {
+        self.list.summary.as_ref()
+    }
+
+    /// Whether a recorder is writing it now.
+    pub fn is_live(&self) -> bool {
+        is_live(&self.dir)
+    }
+
+    /// All checkpoints, in ascending order of number.
+    pub fn rows(&self) -> &[Row] {
+        &self.list.rows
+    }
+
+    /// One checkpoint.
+    pub fn row(&self, id: CheckpointId) -> Option<&Row> {
+        self.position(id).and_then(|i| self.list.rows.get(i))
+    }
+
+    fn position(&self, id: CheckpointId) -> Option<usize> {
+        // Numbers ascend by one unless some were lost.
+        let guess = usize::try_from(id.0).ok();
+        match guess.and_then(|g| self.list.rows.get(g)) {
+            Some(row) if row.id == id => guess,
+            _ => self.list.rows.binary_search_by_key(&id, |r| r.id).ok(),
+        }
+    }
+
+    /// What opening found wrong, one line each.
+    pub fn damage(&self) -> &[String] {
+        &self.list.damage
+    }
+
+    fn lock_index(&self) -> MutexGuard<'_, Option<Arc<IndexSet>>> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn commit(&self, id: CheckpointId) -> Result<Commit, Error> {
+        let found = self.position(id).and_then(|i| self.list.commits.get(i));
+        let (at, check) = found.ok_or_else(|| self.no_moment(&id.to_string()))?;
+        let (commit, found) = read_commit(&self.log, *at)?;
+        if commit.id == id && found == *check {
+            Ok(commit)
+        } else {
+            Err(Error::Damaged(format!(
+                "the commit in {at} is not checkpoint {id}'s"
+            )))
+        }
+    }
+
+    fn section<T: Section>(&self, commit: &Commit) -> Result<T, Error> {
+        let at = commit.section(T::KIND).ok_or_else(|| {
+            Error::Damaged(format!(
+                "checkpoint {} has no {:?} section",
+                commit.id,
+                T::KIND
+            ))
+        })?;
+        let (bytes, _) = self.log.read(at, Kind::Section)?;
+        Ok(T::decode(&bytes)?)
+    }
+
+    /// All of a checkpoint but its pages.
+    ///
+    /// # Errors
+    /// If there is none of that number, or it is damaged.
+    pub fn checkpoint(&self, id: CheckpointId) -> Result<Checkpoint, Error> {
+        let commit = self.commit(id)?;
+        Ok(Checkpoint {
+            space: AddressSpace::clone(&*self.space_of(&commit)?),
+            threads: self.section::<Vec<Thread>>(&commit)?,
+            descriptors: self.section::<Descriptors>(&commit)?,
+            process: self.section::<Process>(&commit)?,
+            gaps: self.section::<Vec<Gap>>(&commit)?,
+        })
+    }
+
+    /// The address space of a checkpoint; the last few stay decoded, since it seldom changes.
+    fn space_of(&self, commit: &Commit) -> Result<Arc<AddressSpace>, Error> {
+        let at = commit.section(SectionKind::Space).map_or(0, |at| at.0);
+        let lock = || self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, space)) = lock().iter().find(|(place, _)| *place == at) {
+            return Ok(Arc::clone(space));
+        }
+        let space = Arc::new(self.section::<AddressSpace>(commit)?);
+        let mut held = lock();
+        if held.len() >= SPACES {
+            held.remove(0);
+        }
+        held.push((at, Arc::clone(&space)));
+        Ok(space)
+    }
+
+    /// The memory of an address space at a checkpoint.
+    ///
+    /// # Errors
+    /// If there is none of that number, or it is damaged.
+    pub fn memory(&self, id: CheckpointId, space: SpaceId) -> Result<Memory<'_>, Error> {
+        let commit = self.commit(id)?;
+        let layout = self.space_of(&commit)?;
+        Ok(Memory::new(self, id, space, layout))
+    }
+
+    /// Asks the index, making damaged runs again from the log.
+    pub(crate) fn ask<T>(
+        &self,
+        question: impl Fn(&IndexSet) -> Result<T, Failed>,
+    ) -> Result<T, Error> {
+        loop {
+            let set = self.index()?;
+            match question(&set) {
+                Ok(answer) => return Ok(answer),
+                Err(Failed::Run(number, why)) => self.replace_run(&set, number, &why)?,
+                Err(Failed::Hole(id)) => {
+                    return Err(Error::Damaged(format!(
+                        "which pages checkpoint {id} changed is lost, so later content is unknown"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Checkpoints of `range` in which the page got a new version, ascending.
+    ///
+    /// # Errors
+    /// If the index and the log are both damaged there.
+    pub fn changes(
+        &self,
+        space: SpaceId,
+        page: PageNumber,
+        range: Range<CheckpointId>,
+    ) -> Result<Vec<CheckpointId>, Error> {
+        let newest = self
+            .list
+            .rows
+            .last()
+            .map_or(0, |r| r.id.0.saturating_add(1));
+        let (from, to) = (range.start.0, range.end.0.min(newest));
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        self.ask(|set| {
+            if let Some(hole) = set.hole(from, to - 1) {
+                return Err(Failed::Hole(hole));
+            }
+            let (begin, runs) = set.covering(from, to - 1);
+            let mut found = Vec::new();
+            for (i, run) in runs.iter().enumerate() {
+                let failed = |e| Failed::Run(begin + i, e);
+                let mut iter = run.iter_from((space.0, page.0, from));
+                while let Some(e) = iter.next().map_err(failed)? {
+                    if (e.space, e.page) != (space.0, page.0) || e.checkpoint >= to {
+                        break;
+                    }
+                    found.push(CheckpointId(e.checkpoint));
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// A file kept in the recording, by its BLAKE3.
+    ///
+    /// # Errors
+    /// [`Error::NoObject`], or damage.
+    pub fn object(&self, id: &[u8; 32]) -> Result<Object, Error> {
+        Object::open(&self.dir, id)
+    }
+
+    /// As [`Recording::object`], kept open for the next time.
+    fn shared_object(&self, id: &[u8; 32]) -> Result<Arc<Object>, Error> {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(object) = objects.get(id) {
+            return Ok(Arc::clone(object));
+        }
+        let object = Arc::new(Object::open(&self.dir, id)?);
+        if objects.len() >= OBJECTS {
+            objects.clear();
+        }
+        objects.insert(*id, Arc::clone(&object));
+        Ok(object)
+    }
+
+    /// The checkpoint that a moment means.
+    ///
+    /// # Errors
+    /// [`Error::NoMoment`], which says what moments there are.
+    pub fn resolve(&self, moment: &Moment) -> Result<CheckpointId, Error> {
+        moment
+            .find(self.rows(), self.length_ns())
+            .ok_or_else(|| self.no_moment(&moment.to_string()))
+    }
+
+    /// How long it recorded, as far as is known.
+    fn length_ns(&self) -> u64 {
+        let last = self.list.rows.last().map_or(0, |r| r.tick.at_ns);
+        let ended = self.summary().map_or(0, |s| {
+            s.ended_wall_ns.saturating_sub(self.header.started_wall_ns)
+        });
+        last.max(ended)
+    }
+
+    fn no_moment(&self, moment: &str) -> Error {
+        Error::NoMoment {
+            moment: moment.to_owned(),
+            available: crate::moment::available(self.rows(), &self.dir),
+        }
+    }
+}
