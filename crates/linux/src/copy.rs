@@ -402,3 +402,7 @@ impl Copier {
 fn page_count(range: &Range<u64>) -> usize {
     usize::try_from(range.end.saturating_sub(range.start) / PAGE).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+#[path = "copy_tests.rs"]
+mod tests;

@@ -132,8 +132,8 @@ fn api(fd: BorrowedFd<'_>, features: Features) -> io::Result<Features> {
 
 impl Userfaultfd {
     /// Flags the injected `userfaultfd` call should be made with.
-    pub const CREATE_FLAGS: u64 =
-        (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64 | uapi::UFFD_USER_MODE_ONLY as u64;
+    pub const CREATE_FLAGS: u32 =
+        (libc::O_CLOEXEC | libc::O_NONBLOCK) as u32 | uapi::UFFD_USER_MODE_ONLY;
 
     /// What this kernel's userfaultfd supports.
     ///

@@ -79,6 +79,15 @@ pub fn sharers(device: (u32, u32), inode: u64, except: u32) -> Result<Sharers> {
     Ok(result)
 }
 
+/// Whether process `pid` has the file (`device`, `inode`) open for writing. Asked about the target
+/// itself: what it writes so is not seen through its shared mappings.
+///
+/// # Errors
+/// If it is gone or not ours to look at.
+pub fn open_for_writing(pid: u32, device: (u32, u32), inode: u64) -> Result<bool> {
+    writes_it(pid, device, inode, &mut Vec::new()).map_err(|e| text::error(pid, "fd", e))
+}
+
 fn maps_it(
     pid: u32,
     device: (u32, u32),
