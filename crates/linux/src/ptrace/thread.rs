@@ -124,7 +124,7 @@ impl Stopped {
     }
 
     /// It was killed out of its stop.
-    pub(crate) fn inwent(self) -> Running {
+    pub(crate) fn into_running(self) -> Running {
         Running { tid: self.tid }
     }
 
