@@ -1,1 +1,31 @@
-//! placeholder
+//! The recording loop.
+//!
+//! [`record`] takes checkpoints of one process until something ends it. What happens when is
+//! decided in `session`; how a checkpoint is made, in `engine`; which memory exists and must be
+//! copied, in `layout`, `tracker` and `plan`; how it gets to disk without holding anybody up, in
+//! `pipeline`. The target is stopped only inside `engine`.
+#![forbid(unsafe_code)]
+
+mod chunks;
+mod engine;
+mod error;
+mod layout;
+mod objects;
+mod options;
+mod paranoid;
+mod pipeline;
+mod plan;
+mod populated;
+mod precopy;
+mod session;
+mod space;
+mod state;
+mod stats;
+mod tracker;
+mod witness;
+
+pub use error::Error;
+pub use options::{Options, Precopy};
+pub use paranoid::Findings;
+pub use session::{Observer, Report, record};
+pub use stats::{Histogram, Stats};

@@ -16,6 +16,7 @@ pub mod ids;
 pub mod mapping;
 pub mod process;
 pub mod section;
+pub mod signal;
 pub mod thread;
 
 pub use checkpoint::{Checkpoint, Gap, Marks, Phases, Tick};

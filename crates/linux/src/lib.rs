@@ -6,8 +6,10 @@
 //! were written ([`uffd`], [`pagemap`]) and copying them ([`copy`]). The crates above see plain
 //! Rust.
 
+pub mod child;
 pub mod copy;
 pub mod error;
+pub mod features;
 pub mod files;
 pub mod inject;
 pub mod launch;

@@ -4,6 +4,26 @@ use crate::error::{Error, Result, Target};
 use crate::tracee;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// A signal that was sent to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupt {
+    /// Its number.
+    pub signal: i32,
+    /// Sent by the terminal (Ctrl-C, hang-up) and so to every process of the foreground group, not
+    /// by a process to us alone.
+    pub from_terminal: bool,
+}
+
+impl Interrupt {
+    /// Sends the same signal to a process. Nothing is reported: it may have ended.
+    pub fn pass_on(self, pid: u32) {
+        let signal = rustix::process::Signal::from_named_raw(self.signal);
+        if let (Some(pid), Some(signal)) = (rustix::process::Pid::from_raw(pid.cast_signed()), signal) {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+}
+
 /// The signals that ask a program to end: SIGINT, SIGTERM, SIGHUP and SIGQUIT, blocked and made
 /// readable.
 ///
@@ -41,7 +61,7 @@ impl Interrupts {
     }
 
     /// Takes one signal that has come, if any. Does not wait.
-    pub fn take(&self) -> Option<i32> {
+    pub fn take(&self) -> Option<Interrupt> {
         tracee::take_signal(self.fd.as_fd())
     }
 }

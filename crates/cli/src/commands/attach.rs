@@ -1,8 +1,28 @@
 //! `still attach`.
 
+use super::capture;
 use crate::args::AttachArgs;
+use crate::live::Live;
+use std::path::PathBuf;
+use stillframe_capture::Error;
+use stillframe_linux::signals::Interrupts;
+use stillframe_linux::tracee::Tracee;
 
-/// Records; the exit status is the result.
+/// Records a process that already runs; it runs on afterwards.
+///
+/// # Errors
+/// If it cannot be recorded, or the recording cannot be written.
 pub fn run(args: AttachArgs) -> anyhow::Result<u8> {
-    anyhow::bail!("recording is not wired up yet ({:?})", args.capture.output)
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", args.pid));
+    let name = PathBuf::from(name.as_deref().unwrap_or("run").trim_end());
+    let options = capture::options(&args.capture, &name);
+    let interrupts = Interrupts::new()?;
+    let target = Tracee::attach(args.pid).map_err(|e| capture::failure(Error::Attach(e)))?;
+    capture::check_output(&options)?;
+    let mut live = Live::new(interrupts, false, args.capture.quiet);
+    let result = stillframe_capture::record(target, &options, &mut live);
+    live.clear();
+    let report = result.map_err(capture::failure)?;
+    capture::conclude(&args.capture, &options, report)?;
+    Ok(0)
 }

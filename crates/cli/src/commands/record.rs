@@ -1,8 +1,48 @@
 //! `still record`.
 
+use super::capture;
 use crate::args::RecordArgs;
+use crate::live::Live;
+use std::path::Path;
+use stillframe_capture::Error;
+use stillframe_linux::child;
+use stillframe_linux::launch::Launch;
+use stillframe_linux::signals::Interrupts;
+use stillframe_linux::tracee::{Outcome, Tracee};
 
-/// Records; the exit status is the result.
+/// Starts a program, records it, and ends as it ends.
+///
+/// # Errors
+/// If the program cannot be started or recorded, or the recording cannot be written.
 pub fn run(args: RecordArgs) -> anyhow::Result<u8> {
-    anyhow::bail!("recording is not wired up yet ({:?})", args.capture.output)
+    let (program, arguments) = args.command.split_first().ok_or_else(|| {
+        crate::exit::fail(crate::exit::Code::Usage, "no program given; see still record --help")
+    })?;
+    let options = capture::options(&args.capture, Path::new(program));
+    capture::check_output(&options)?;
+    let interrupts = Interrupts::new()?;
+    let command =
+        Launch { program: program.clone(), args: arguments.to_vec(), cwd: None };
+    let target = Tracee::launch(command).map_err(|e| capture::failure(Error::Launch(e)))?;
+    let pid = target.pid();
+    let mut live = Live::new(interrupts, true, args.capture.quiet);
+    let result = stillframe_capture::record(target, &options, &mut live);
+    live.clear();
+    let report = result.map_err(|error| {
+        // It has not run a single instruction: better no program than an unrecorded one.
+        child::kill(pid);
+        capture::failure(error)
+    })?;
+    let ended = report.ended;
+    let concluded = capture::conclude(&args.capture, &options, report);
+    // The recording is over; the program, perhaps, is not. We stay its wrapper.
+    let ended = match ended {
+        Some(ended) => ended,
+        None => child::wait(pid, live.interrupts())?,
+    };
+    concluded?;
+    Ok(match ended {
+        Outcome::Exited(code) => u8::try_from(code & 0xff).unwrap_or(1),
+        Outcome::Killed { signal, .. } => u8::try_from(128 + signal).unwrap_or(255),
+    })
 }

@@ -1,6 +1,7 @@
 //! Making a recording.
 
 pub(crate) mod create;
+mod discard;
 mod index;
 mod page;
 mod sync;

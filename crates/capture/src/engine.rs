@@ -1,0 +1,384 @@
+//! One target, and how a checkpoint of it is made.
+//!
+//! [`Engine::checkpoint`] is a tick of the design: pre-copy rounds while the target runs, then the
+//! boundary. A round stops the target only to find and protect what was written, and copies while
+//! it runs again; what is written meanwhile is found again at the boundary, so nothing copied
+//! early can be wrong. The boundary holds what must be atomic: mappings, the last written pages,
+//! registers, descriptors.
+//!
+//! Copying *after* the boundary, and choosing hot pages, have their place in
+//! [`Engine::boundary`](Engine), between the plan and the copy.
+
+use crate::Error;
+use crate::chunks::chunks;
+use crate::options::{Options, Precopy};
+use crate::pipeline::{BATCH_PAGES, Batch, Pipeline, QUEUE_BATCHES};
+use crate::precopy::Pace;
+use crate::space::Space;
+use crate::state::State;
+use crossbeam_channel::Receiver;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use stillframe_image::{Checkpoint, CheckpointId, Gap, Marks, SigInfo, Tick};
+use stillframe_linux::copy::PageArena;
+use stillframe_linux::inject::Injector;
+use stillframe_linux::tracee::{Event, Stop, Tracee};
+use stillframe_linux::uffd::Userfaultfd;
+
+/// Pages of memory that one witness may hold: 64 GiB of addresses, taken as used.
+const WITNESS_PAGES: usize = 16 << 20;
+
+/// Calls made inside the target at set-up, at most: about a hundred microseconds each.
+const SET_UP_CALLS: usize = 256;
+
+/// Same for one completion.
+const COMPLETION_CALLS: usize = 16;
+
+/// Completions are at least this far apart.
+const COMPLETION_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long a target may take to stop for a completion.
+const COMPLETION_LIMIT: Duration = Duration::from_millis(5);
+
+/// How long a target may take to stop for set-up.
+const SET_UP_LIMIT: Duration = Duration::from_secs(10);
+
+/// What came of a tick.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A checkpoint was handed to the pipeline.
+    Taken,
+    /// The target could not be stopped in time; it runs on.
+    NotStopped(String),
+    /// Something happened to the target that must be dealt with first.
+    Event(Event),
+}
+
+/// The capture side of a recording.
+#[derive(Debug)]
+pub struct Engine {
+    tracee: Tracee,
+    space: Space,
+    state: State,
+    pipeline: Pipeline,
+    options: Options,
+    pace: Pace,
+    started: Instant,
+    next: CheckpointId,
+    /// Arenas for witnesses to be used again; none unless paranoid.
+    witnesses: Option<Receiver<PageArena>>,
+    skipped: u32,
+    completed: Instant,
+    /// Time the target stood still for completions since the last checkpoint.
+    completion_ns: u64,
+}
+
+impl Engine {
+    /// Sets up tracking in a target that has just been attached to or launched.
+    ///
+    /// # Errors
+    /// If the target cannot be stopped, or tracking cannot be set up in it; it then runs on
+    /// untouched.
+    pub fn new(
+        mut tracee: Tracee,
+        pipeline: Pipeline,
+        options: Options,
+        witnesses: Option<Receiver<PageArena>>,
+    ) -> Result<Self, Error> {
+        let mut state = State::new(tracee.pid())?;
+        let space = set_up(&mut tracee, &mut state, &options)?;
+        Ok(Self {
+            tracee,
+            space,
+            state,
+            pipeline,
+            options,
+            pace: Pace::default(),
+            started: Instant::now(),
+            next: CheckpointId(0),
+            witnesses,
+            skipped: 0,
+            completed: Instant::now(),
+            completion_ns: 0,
+        })
+    }
+
+    /// After `exec`: the address space and its tracking are gone; begins anew.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn replaced(&mut self) -> Result<(), Error> {
+        self.state = State::new(self.tracee.pid())?;
+        self.space = set_up(&mut self.tracee, &mut self.state, &self.options)?;
+        self.pipeline.forget();
+        self.pace = Pace::default();
+        Ok(())
+    }
+
+    /// The target and the pipeline.
+    pub const fn parts(&mut self) -> (&mut Tracee, &mut Pipeline) {
+        (&mut self.tracee, &mut self.pipeline)
+    }
+
+    /// Takes the engine apart: the target, the pipeline, and the ticks skipped since the last
+    /// checkpoint.
+    pub fn into_parts(self) -> (Tracee, Pipeline, u32) {
+        (self.tracee, self.pipeline, self.skipped)
+    }
+
+    /// When the recording began.
+    pub const fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Checkpoints handed to the pipeline.
+    pub const fn taken(&self) -> u64 {
+        self.next.0
+    }
+
+    /// Notes ticks that were due and not taken.
+    pub const fn skip(&mut self, ticks: u32) {
+        self.skipped = self.skipped.saturating_add(ticks);
+    }
+
+    /// What the last checkpoint does not hold.
+    pub fn gaps(&self) -> Vec<Gap> {
+        let mut gaps = Vec::new();
+        self.space.gaps(&mut gaps);
+        self.state.gaps(&mut gaps);
+        gaps
+    }
+
+    /// Takes a checkpoint. `crash`: the thread and the fatal signal that it is about to get.
+    /// `limit`: how long the target may take to stop.
+    ///
+    /// # Errors
+    /// If the kernel fails in a way that ends the recording. The target is running (or held, if it
+    /// was) in every case.
+    pub fn checkpoint(
+        &mut self,
+        marks: Marks,
+        crash: Option<(u32, SigInfo)>,
+        limit: Duration,
+    ) -> Result<Outcome, Error> {
+        let full = marks.contains(Marks::FULL);
+        let mut tick = Tick { marks, precopy_pause_ns: self.completion_ns, ..Tick::default() };
+        self.completion_ns = 0;
+        // A dying target does not run, so there is nothing to gain from copying early.
+        if !marks.contains(Marks::CRASH) && !marks.contains(Marks::EXIT) {
+            let rounds = match (self.options.precopy, self.pace.rounds(full)) {
+                (Precopy::Fixed(rounds), _) | (Precopy::Auto, rounds) => rounds,
+            };
+            for _ in 0..rounds {
+                match self.precopy(&mut tick, limit)? {
+                    Outcome::Taken if self.pace.settled(full) => break,
+                    Outcome::Taken => {}
+                    other => return Ok(other),
+                }
+            }
+        }
+        self.boundary(tick, crash, limit)
+    }
+
+    /// Between ticks: reads by injected calls what has come up since set-up (handlers, threads), a
+    /// little at a time. Gives an event that must be dealt with first, if there is one.
+    ///
+    /// # Errors
+    /// If the kernel fails in a way that ends the recording.
+    pub fn complete(&mut self) -> Result<Option<Event>, Error> {
+        if self.completed.elapsed() < COMPLETION_PERIOD || !self.state.wants_injection() {
+            return Ok(None);
+        }
+        self.completed = Instant::now();
+        let mut halt = match self.tracee.stop(COMPLETION_LIMIT)? {
+            Stop::All(halt) => halt,
+            Stop::TimedOut { .. } => return Ok(None),
+            Stop::Event(event) => return Ok(Some(event)),
+        };
+        match Injector::prepare(&mut halt) {
+            Ok(mut injector) => {
+                self.state.inject(&mut injector, &mut halt, COMPLETION_CALLS);
+                injector.finish(&mut halt)?;
+            }
+            Err(error) => tracing::debug!("state is not completed: {error}"),
+        }
+        halt.resume()?;
+        self.completion_ns += nanos(self.completed.elapsed());
+        Ok(None)
+    }
+
+    /// One pre-copy round.
+    fn precopy(&mut self, tick: &mut Tick, limit: Duration) -> Result<Outcome, Error> {
+        let begun = Instant::now();
+        let halt = match self.tracee.stop(limit)? {
+            Stop::All(halt) => halt,
+            Stop::TimedOut { why, .. } => return Ok(Outcome::NotStopped(why)),
+            Stop::Event(event) => return Ok(Outcome::Event(event)),
+        };
+        let space = &mut self.space;
+        space.refresh_layout(self.next, &self.pipeline)?;
+        space.find(self.next, &self.pipeline)?;
+        halt.resume()?;
+        let stalled = begun.elapsed();
+        tick.precopy_stops += 1;
+        tick.precopy_pause_ns += nanos(stalled);
+
+        let pages = space.plan_dirty()?;
+        let copying = Instant::now();
+        self.pipeline.zeros(space.take_zeros());
+        let plan = space.take_plan();
+        for (ranges, forced) in [(&plan.copy, false), (&plan.force, true)] {
+            for chunk in chunks(ranges, BATCH_PAGES) {
+                self.pipeline.wait_for_room();
+                let mut batch = self.pipeline.batch()?;
+                space.copy(&chunk, forced, &mut batch)?;
+                // What could not be read was unmapped since, or is being replaced: the boundary
+                // will tell.
+                space.carry_unreadable();
+                space.populate(&batch);
+                self.pipeline.pages(batch);
+            }
+        }
+        space.give_plan(plan);
+        tick.precopied_pages += pages;
+        self.pace.round(pages, stalled, copying.elapsed());
+        Ok(Outcome::Taken)
+    }
+
+    /// The stop that makes a checkpoint.
+    fn boundary(
+        &mut self,
+        mut tick: Tick,
+        crash: Option<(u32, SigInfo)>,
+        limit: Duration,
+    ) -> Result<Outcome, Error> {
+        let mut clock = Clock::start();
+        let mut halt = match self.tracee.stop(limit)? {
+            Stop::All(halt) => halt,
+            Stop::TimedOut { why, .. } => return Ok(Outcome::NotStopped(why)),
+            Stop::Event(event) => return Ok(Outcome::Event(event)),
+        };
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        tick.at_ns = nanos(halt.stopped_at().saturating_duration_since(self.started));
+        tick.wall_ns = nanos(wall);
+        tick.phases.stop = clock.lap();
+
+        let space = &mut self.space;
+        space.refresh_layout(self.next, &self.pipeline)?;
+        tick.phases.layout = clock.lap();
+        space.find(self.next, &self.pipeline)?;
+        tick.phases.scan = clock.lap();
+        self.state.read_threads(&mut halt)?;
+        if let Some((tid, info)) = crash {
+            self.state.note_signal(tid, info);
+        }
+        tick.phases.threads = clock.lap();
+
+        let dirty = space.plan_dirty()?;
+        tick.untracked_pages = space.plan_untracked()?;
+        let batches = copy_now(space, &self.pipeline)?;
+        tick.phases.copy = clock.lap();
+
+        let special = tick.marks != Marks::default();
+        self.state.read_rest(&mut halt, self.next, special)?;
+        tick.phases.state = clock.lap();
+        let witness = match &self.witnesses {
+            Some(spares) => {
+                let arena = match spares.try_recv() {
+                    Ok(arena) => arena,
+                    Err(_) => PageArena::new(WITNESS_PAGES)?,
+                };
+                Some(space.witness(arena)?)
+            }
+            None => None,
+        };
+        // Being paranoid is no part of the pause that is reported.
+        clock.lap();
+        halt.resume()?;
+        tick.phases.resume = clock.lap();
+
+        tick.threads = u32::try_from(self.state.threads().len()).unwrap_or(u32::MAX);
+        tick.skipped = std::mem::take(&mut self.skipped);
+        tick.dirty_pages = dirty + tick.precopied_pages;
+        self.pace.boundary(dirty, &tick.phases);
+        self.pipeline.zeros(space.take_zeros());
+        for batch in batches {
+            space.populate(&batch);
+            self.pipeline.pages(batch);
+        }
+        let checkpoint = Checkpoint {
+            space: space.image(),
+            threads: self.state.threads().to_vec(),
+            descriptors: self.state.descriptors().clone(),
+            process: self.state.process().clone(),
+            gaps: self.gaps(),
+        };
+        self.pipeline.commit(Box::new(checkpoint), tick, witness);
+        self.next.0 += 1;
+        Ok(Outcome::Taken)
+    }
+}
+
+/// Copies what is planned while the target stands still. What does not fit into the pipeline's
+/// bound is handed over at once, and the target waits for the store: long, but bounded in memory
+/// and still one instant.
+fn copy_now(space: &mut Space, pipeline: &Pipeline) -> Result<Vec<Batch>, Error> {
+    let mut batches = Vec::new();
+    let plan = space.take_plan();
+    for (ranges, forced) in [(&plan.copy, false), (&plan.force, true)] {
+        for chunk in chunks(ranges, BATCH_PAGES) {
+            if batches.len() >= QUEUE_BATCHES {
+                for batch in batches.drain(..) {
+                    space.populate(&batch);
+                    pipeline.pages(batch);
+                }
+                pipeline.wait_for_room();
+            }
+            let mut batch = pipeline.batch()?;
+            space.copy(&chunk, forced, &mut batch)?;
+            space.drop_unreadable();
+            batches.push(batch);
+        }
+    }
+    space.give_plan(plan);
+    Ok(batches)
+}
+
+/// Stops the target, gets its userfaultfd, and reads the state that needs injected calls.
+fn set_up(tracee: &mut Tracee, state: &mut State, options: &Options) -> Result<Space, Error> {
+    let pid = tracee.pid();
+    let setup = |source| Error::Setup { pid, source };
+    let mut halt = match tracee.stop(SET_UP_LIMIT)? {
+        Stop::All(halt) => halt,
+        Stop::TimedOut { why, .. } => return Err(Error::NotStopped { pid, why }),
+        Stop::Event(event) => return Err(Error::EndedEarly { pid, event }),
+    };
+    let mut injector = Injector::prepare(&mut halt).map_err(setup)?;
+    let fd = injector.userfaultfd(&mut halt, Userfaultfd::CREATE_FLAGS).map_err(setup)?;
+    let uffd = Userfaultfd::handshake(fd).map_err(setup)?;
+    state.inject(&mut injector, &mut halt, SET_UP_CALLS);
+    injector.finish(&mut halt).map_err(setup)?;
+    let space = Space::new(pid, uffd, options.objects, options.shared_limit).map_err(setup)?;
+    halt.resume()?;
+    Ok(space)
+}
+
+/// Measures phases.
+struct Clock {
+    last: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { last: Instant::now() }
+    }
+
+    /// Nanoseconds since the last lap.
+    fn lap(&mut self) -> u64 {
+        let now = Instant::now();
+        nanos(now.duration_since(std::mem::replace(&mut self.last, now)))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,66 @@
+//! What the user asked of a recording.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How pre-copy rounds are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precopy {
+    /// As many as pay, judged from what recent ticks found.
+    Auto,
+    /// This many before every boundary.
+    Fixed(u32),
+}
+
+/// Options of a recording.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory to create.
+    pub output: PathBuf,
+    /// Replace an existing recording.
+    pub force: bool,
+    /// Checkpoints a second, greater than zero.
+    pub hz: f64,
+    /// Stop after this long.
+    pub duration: Option<Duration>,
+    /// Stop after this many checkpoints.
+    pub count: Option<u64>,
+    /// Pre-copy rounds.
+    pub precopy: Precopy,
+    /// Compare every checkpoint with an independent copy of memory taken at its boundary.
+    pub paranoid: bool,
+    /// Keep a copy of the executable and of every other mapped file in the recording.
+    pub objects: bool,
+    /// Memory for previous contents of pages, bytes.
+    pub shadow_bytes: u64,
+    /// zstd level.
+    pub level: i32,
+    /// Most memory in one shared mapping that is copied at every boundary, bytes; larger ones are
+    /// left out and named.
+    pub shared_limit: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            output: PathBuf::from("run.still"),
+            force: false,
+            hz: 100.0,
+            duration: None,
+            count: None,
+            precopy: Precopy::Auto,
+            paranoid: false,
+            objects: true,
+            shadow_bytes: 1 << 30,
+            level: 1,
+            shared_limit: 1 << 30,
+        }
+    }
+}
+
+impl Options {
+    /// Time between two ticks.
+    pub fn period(&self) -> Duration {
+        Duration::from_secs_f64(1.0 / self.hz)
+    }
+}

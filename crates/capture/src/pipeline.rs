@@ -1,0 +1,298 @@
+//! From the boundary to the disk.
+//!
+//! The capture thread never touches a file. It fills batches of pages, hands them over, and goes
+//! back to its target; a thread behind a queue gives them to the store. The queue is bounded by
+//! [`Pipeline::has_room`], which the capture thread asks before it starts a tick: when the store
+//! cannot keep up, ticks are skipped, and neither memory nor the target's stalls grow. Batches go
+//! back and forth, so that in steady state nothing is allocated.
+
+use crate::Error;
+use crate::paranoid::{Checker, Witness};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use stillframe_image::{Checkpoint, PAGE_SIZE, PageNumber, SpaceId, Tick};
+use stillframe_linux::copy::PageArena;
+use stillframe_store::{Committed, Summary, Writer};
+
+/// Pages in one batch: 16 MiB.
+pub const BATCH_PAGES: usize = 4096;
+
+/// Batches that may wait for the store.
+pub const QUEUE_BATCHES: usize = 4;
+
+/// Bytes of pages that may wait for the store.
+const QUEUE_BYTES: u64 = (QUEUE_BATCHES * BATCH_PAGES * PAGE_SIZE) as u64;
+
+/// Checkpoints that may wait for the store.
+const QUEUE_COMMITS: u64 = 4;
+
+/// The address space of the one process in a recording.
+const SPACE: SpaceId = SpaceId(0);
+
+/// Pages copied from the target, on their way to the store.
+#[derive(Debug)]
+pub struct Batch {
+    /// Which page each page of the arena is. `None`: it could not be read.
+    pub pages: Vec<Option<PageNumber>>,
+    /// Their contents, in the same order.
+    pub arena: PageArena,
+}
+
+/// A committed checkpoint.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// Its account.
+    pub tick: Tick,
+    /// What storing it took.
+    pub committed: Committed,
+    /// Bytes the writer holds in memory.
+    pub writer_bytes: u64,
+}
+
+enum Message {
+    Pages(Batch),
+    Zeros(Vec<PageNumber>),
+    Discard(Vec<std::ops::Range<u64>>),
+    Forget,
+    Object { device: (u32, u32), inode: u64, file: File },
+    Commit { checkpoint: Box<Checkpoint>, tick: Tick, witness: Option<Witness> },
+    Finish(Summary),
+}
+
+#[derive(Debug, Default)]
+struct Gauge {
+    bytes: AtomicU64,
+    commits: AtomicU64,
+}
+
+/// The capture thread's end of the pipeline.
+#[derive(Debug)]
+pub struct Pipeline {
+    sender: Sender<Message>,
+    spare: Receiver<Batch>,
+    done: Receiver<Done>,
+    gauge: Arc<Gauge>,
+    failed: UnixStream,
+    thread: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl Pipeline {
+    /// Starts the thread. With a checker, every commit is compared with its witness.
+    ///
+    /// # Errors
+    /// If the operating system gives no thread or socket pair.
+    pub fn start(writer: Writer, checker: Option<Checker>) -> std::io::Result<Self> {
+        let (sender, receiver) = unbounded();
+        let (spare_sender, spare) = bounded(8);
+        let (done_sender, done) = unbounded();
+        let (failed, alarm) = UnixStream::pair()?;
+        let gauge = Arc::new(Gauge::default());
+        let store = Store {
+            writer,
+            checker,
+            receiver,
+            spare: spare_sender,
+            done: done_sender,
+            gauge: Arc::clone(&gauge),
+            objects: HashMap::new(),
+        };
+        let thread = std::thread::Builder::new().name("still-store".into()).spawn(move || {
+            let result = store.run();
+            if result.is_err() {
+                // The capture thread may be waiting for its target for a long time; wake it. If
+                // it is gone there is nobody to wake.
+                let _ = (&alarm).write_all(b"!");
+            }
+            result
+        })?;
+        Ok(Self { sender, spare, done, gauge, failed, thread: Some(thread) })
+    }
+
+    /// Readable once storing has failed (or ended).
+    pub fn failed(&self) -> BorrowedFd<'_> {
+        self.failed.as_fd()
+    }
+
+    /// Whether another checkpoint may be started.
+    pub fn has_room(&self) -> bool {
+        self.gauge.bytes.load(Ordering::Relaxed) < QUEUE_BYTES
+            && self.gauge.commits.load(Ordering::Relaxed) < QUEUE_COMMITS
+    }
+
+    /// Waits until there is room for more pages. Gives up when storing has failed: what is sent
+    /// then goes nowhere, and the failure shows at [`Pipeline::finish`].
+    pub fn wait_for_room(&self) {
+        while self.gauge.bytes.load(Ordering::Relaxed) >= QUEUE_BYTES
+            && self.thread.as_ref().is_some_and(|t| !t.is_finished())
+        {
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    }
+
+    /// An empty batch, used before if there is one.
+    ///
+    /// # Errors
+    /// If there is no address space for a new one.
+    pub fn batch(&self) -> stillframe_linux::Result<Batch> {
+        match self.spare.try_recv() {
+            Ok(batch) => Ok(batch),
+            Err(_) => Ok(Batch { pages: Vec::new(), arena: PageArena::new(BATCH_PAGES)? }),
+        }
+    }
+
+    /// Hands over pages.
+    pub fn pages(&self, batch: Batch) {
+        self.gauge.bytes.fetch_add((batch.pages.len() * PAGE_SIZE) as u64, Ordering::Relaxed);
+        self.send(Message::Pages(batch));
+    }
+
+    /// Hands over pages known to be zero.
+    pub fn zeros(&self, pages: Vec<PageNumber>) {
+        if !pages.is_empty() {
+            self.send(Message::Zeros(pages));
+        }
+    }
+
+    /// The memory at these addresses is not what it was: earlier contents do not count.
+    pub fn discard(&self, ranges: Vec<std::ops::Range<u64>>) {
+        if !ranges.is_empty() {
+            self.send(Message::Discard(ranges));
+        }
+    }
+
+    /// The whole address space was replaced.
+    pub fn forget(&self) {
+        self.send(Message::Forget);
+    }
+
+    /// Hands over a mapped file to be kept by content.
+    pub fn object(&self, device: (u32, u32), inode: u64, file: File) {
+        self.send(Message::Object { device, inode, file });
+    }
+
+    /// Commits the checkpoint whose pages were handed over before.
+    pub fn commit(&self, checkpoint: Box<Checkpoint>, tick: Tick, witness: Option<Witness>) {
+        self.gauge.commits.fetch_add(1, Ordering::Relaxed);
+        self.send(Message::Commit { checkpoint, tick, witness });
+    }
+
+    /// Checkpoints committed since this was last asked.
+    pub fn done(&self) -> impl Iterator<Item = Done> + '_ {
+        self.done.try_iter()
+    }
+
+    /// Stores what is left, closes the recording, and ends the thread.
+    ///
+    /// # Errors
+    /// The first error that storing met.
+    pub fn finish(&mut self, summary: Summary) -> Result<(), Error> {
+        self.send(Message::Finish(summary));
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(Error::Thread("store")),
+            None => Ok(()),
+        }
+    }
+
+    fn send(&self, message: Message) {
+        // Without a receiver the thread has failed; `failed` says so to whoever waits.
+        let _ = self.sender.send(message);
+    }
+}
+
+/// The thread's state.
+struct Store {
+    writer: Writer,
+    checker: Option<Checker>,
+    receiver: Receiver<Message>,
+    spare: Sender<Batch>,
+    done: Sender<Done>,
+    gauge: Arc<Gauge>,
+    objects: HashMap<((u32, u32), u64), [u8; 32]>,
+}
+
+impl Store {
+    fn run(mut self) -> Result<(), Error> {
+        while let Ok(message) = self.receiver.recv() {
+            match message {
+                Message::Pages(batch) => self.pages(batch)?,
+                Message::Zeros(pages) => {
+                    for page in pages {
+                        self.writer.zero(SPACE, page)?;
+                    }
+                }
+                Message::Discard(ranges) => {
+                    for range in ranges {
+                        let pages = PageNumber::of(range.start)..PageNumber::of(range.end);
+                        self.writer.discard(SPACE, pages);
+                    }
+                }
+                Message::Forget => self.writer.forget(SPACE),
+                Message::Object { device, inode, file } => self.object(device, inode, file)?,
+                Message::Commit { checkpoint, tick, witness } => {
+                    self.commit(checkpoint, &tick, witness)?;
+                }
+                Message::Finish(summary) => {
+                    self.writer.finish(&summary)?;
+                    return self.checker.map_or(Ok(()), Checker::finish);
+                }
+            }
+        }
+        // The capture thread is gone without a word: leave the recording as a crash would.
+        Ok(())
+    }
+
+    fn pages(&mut self, mut batch: Batch) -> Result<(), Error> {
+        for (page, bytes) in batch.pages.iter().zip(batch.arena.pages()) {
+            if let Some(page) = page {
+                self.writer.page(SPACE, *page, bytes)?;
+            }
+        }
+        self.gauge.bytes.fetch_sub((batch.pages.len() * PAGE_SIZE) as u64, Ordering::Relaxed);
+        batch.pages.clear();
+        batch.arena.clear();
+        // More spares than are kept are let go.
+        let _ = self.spare.try_send(batch);
+        Ok(())
+    }
+
+    fn object(&mut self, device: (u32, u32), inode: u64, mut file: File) -> Result<(), Error> {
+        let begun = Instant::now();
+        if let Err(error) = file.seek(SeekFrom::Start(0)) {
+            tracing::warn!("cannot read a mapped file (inode {inode}): {error}");
+            return Ok(());
+        }
+        let id = self.writer.add_object(&mut file)?;
+        tracing::debug!(inode, elapsed = ?begun.elapsed(), "kept a mapped file");
+        self.objects.insert((device, inode), id);
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        mut checkpoint: Box<Checkpoint>,
+        tick: &Tick,
+        witness: Option<Witness>,
+    ) -> Result<(), Error> {
+        for file in &mut checkpoint.space.files {
+            file.object = self.objects.get(&(file.device, file.inode)).copied();
+        }
+        let committed = self.writer.commit(&checkpoint, tick)?;
+        self.gauge.commits.fetch_sub(1, Ordering::Relaxed);
+        if let (Some(checker), Some(witness)) = (&self.checker, witness) {
+            checker.check(committed.id, witness);
+        }
+        let writer_bytes = self.writer.memory_bytes();
+        // The capture thread may have ended already; then nobody counts.
+        let _ = self.done.send(Done { tick: *tick, committed, writer_bytes });
+        Ok(())
+    }
+}

@@ -1,0 +1,393 @@
+//! A recording from beginning to end.
+//!
+//! [`record`] waits: for the next tick, for something to happen to the target, for the user, for
+//! the store to fail. Whatever comes first decides what is done; nothing here takes a checkpoint
+//! itself.
+
+use crate::engine::{Engine, Outcome};
+use crate::options::Options;
+use crate::paranoid::{Checker, Findings};
+use crate::pipeline::Pipeline;
+use crate::stats::Stats;
+use crate::{Error, tracker};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use stillframe_image::{Gap, Marks};
+use stillframe_linux::proc::identity;
+use stillframe_linux::tracee::{Event, Outcome as Ended, Tracee, Wake};
+use stillframe_store::{Header, Summary, Writer, WriterOptions};
+
+/// Longest a target may take to stop for an ordinary tick. Threads waiting for a disk, or for a
+/// child of `vfork`, cannot be stopped; the tick is then skipped and the target runs on.
+const STOP_LIMIT: Duration = Duration::from_millis(20);
+
+/// Same for the first and the last checkpoint, which are worth waiting for.
+const PATIENT_LIMIT: Duration = Duration::from_secs(1);
+
+/// Notes in a summary, at most.
+const NOTES: usize = 8;
+
+/// The observer hears at least this often.
+const SHOW_PERIOD: Duration = Duration::from_millis(500);
+
+/// What the user may do while a recording runs.
+pub trait Observer {
+    /// Called after every tick, and at least twice a second.
+    fn progress(&mut self, stats: &Stats, elapsed: Duration, lag: bool);
+
+    /// A descriptor that becomes readable when the user wants something.
+    fn wish(&self) -> BorrowedFd<'_>;
+
+    /// Reads it: whether the recording shall end now.
+    fn shall_stop(&mut self, pid: u32) -> bool;
+}
+
+/// How a recording ended.
+#[derive(Debug)]
+pub struct Report {
+    /// Figures.
+    pub stats: Stats,
+    /// Time from the first to the last moment of recording.
+    pub elapsed: Duration,
+    /// In words, as the recording's summary has it.
+    pub how: String,
+    /// The target's end, if it ended while recorded.
+    pub ended: Option<Ended>,
+    /// The target's process id.
+    pub pid: u32,
+    /// What `--paranoid` found.
+    pub paranoid: Option<Findings>,
+    /// Most memory the store's writer held, bytes.
+    pub writer_bytes: u64,
+    /// Anything the user should know.
+    pub notes: Vec<String>,
+    /// What cut the recording short, if anything did. What was committed before is readable.
+    pub failure: Option<Error>,
+}
+
+/// Records a target that is attached to or freshly launched, until it ends, the user or a limit
+/// says stop, or the recording can no longer be written. An attached target runs on; a launched
+/// one that has not ended, too.
+///
+/// # Errors
+/// If recording could not begin. The target then runs on untouched.
+pub fn record(
+    tracee: Tracee,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Report, Error> {
+    let pid = tracee.pid();
+    let header = Header {
+        program: identity::executable(pid).unwrap_or_default(),
+        arguments: identity::arguments(pid).unwrap_or_default(),
+        pid,
+        started_wall_ns: wall_ns(),
+        requested_hz: options.hz,
+        tracker: tracker::NAME.to_owned(),
+        kernel: kernel_release(),
+        writer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Header::default()
+    };
+    let writer = Writer::create(
+        &options.output,
+        &header,
+        WriterOptions {
+            shadow_bytes: options.shadow_bytes,
+            level: options.level,
+            ..WriterOptions::default()
+        },
+        options.force,
+    )?;
+    let findings = Arc::new(Mutex::new(Findings::default()));
+    let (checker, spares) = if options.paranoid {
+        let (checker, spares) = Checker::start(&options.output, Arc::clone(&findings))
+            .map_err(|source| Error::Resources { what: "a thread", source })?;
+        (Some(checker), Some(spares))
+    } else {
+        (None, None)
+    };
+    let pipeline = Pipeline::start(writer, checker)
+        .map_err(|source| Error::Resources { what: "a thread", source })?;
+    let engine = Engine::new(tracee, pipeline, options.clone(), spares)?;
+    let mut session = Session {
+        engine,
+        options,
+        observer,
+        stats: Stats::default(),
+        writer_bytes: 0,
+        crashed: false,
+        last_seen: Instant::now(),
+    };
+    let verdict = session.run();
+    session.close(verdict, findings)
+}
+
+fn kernel_release() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+fn wall_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What the loop works towards.
+struct Goals {
+    period: Duration,
+    end: Option<Instant>,
+    /// When the next tick is.
+    due: Instant,
+    /// Marks of the next checkpoint.
+    marks: Marks,
+}
+
+/// Why the loop ended.
+enum Verdict {
+    Ended(Ended),
+    Stopped,
+    Limit(&'static str),
+    StoreFailed,
+    Failed(Error),
+}
+
+struct Session<'a> {
+    engine: Engine,
+    options: &'a Options,
+    observer: &'a mut dyn Observer,
+    stats: Stats,
+    writer_bytes: u64,
+    crashed: bool,
+    last_seen: Instant,
+}
+
+impl Session<'_> {
+    fn run(&mut self) -> Verdict {
+        let mut goals = Goals {
+            period: self.options.period(),
+            end: self.options.duration.map(|d| self.engine.started() + d),
+            due: self.engine.started(),
+            // A launched target stands at its first instruction, and that is the first checkpoint.
+            marks: Marks::FULL,
+        };
+        let mut gone = 0;
+        loop {
+            match self.step(&mut goals) {
+                Ok(None) => gone = 0,
+                Ok(Some(verdict)) => return verdict,
+                // Killed under our hands: its end is about to be reported.
+                Err(Error::Kernel(error)) if error.is_gone() && gone < 100 => {
+                    gone += 1;
+                    tracing::debug!("the target is ending: {error}");
+                    if let Some(outcome) = self.engine.parts().0.outcome() {
+                        return Verdict::Ended(outcome);
+                    }
+                    goals.due = Instant::now() + Duration::from_millis(10);
+                }
+                Err(error) => return Verdict::Failed(error),
+            }
+        }
+    }
+
+    /// Whatever is due, then a wait. Gives the verdict once there is one.
+    fn step(&mut self, goals: &mut Goals) -> Result<Option<Verdict>, Error> {
+        let now = Instant::now();
+        if goals.end.is_some_and(|end| now >= end) {
+            return Ok(Some(Verdict::Limit("time")));
+        }
+        if self.options.count.is_some_and(|count| self.engine.taken() >= count) {
+            return Ok(Some(Verdict::Limit("count")));
+        }
+        if now >= goals.due {
+            match self.tick(goals.marks)? {
+                Some(Outcome::Taken) => {
+                    if goals.marks != Marks::default() {
+                        // The first checkpoint is behind us: what was held may go.
+                        goals.marks = Marks::default();
+                        self.engine.parts().0.release()?;
+                    }
+                }
+                Some(Outcome::Event(event)) => return self.event(event, goals),
+                Some(Outcome::NotStopped(why)) => {
+                    tracing::debug!("tick skipped: {why}");
+                    self.engine.skip(1);
+                }
+                None => self.engine.skip(1),
+            }
+            goals.due = self.next_due(goals.due, goals.period);
+            self.show();
+            if let Some(event) = self.engine.complete()? {
+                return self.event(event, goals);
+            }
+        }
+        let wake_at = [Some(goals.due), goals.end, Some(self.last_seen + SHOW_PERIOD)];
+        match self.wait(wake_at.into_iter().flatten().min())? {
+            Wake::Deadline => {
+                if self.last_seen.elapsed() >= SHOW_PERIOD {
+                    self.show();
+                }
+            }
+            Wake::Descriptor(0) => {
+                let pid = self.engine.parts().0.pid();
+                if self.observer.shall_stop(pid) {
+                    return Ok(Some(Verdict::Stopped));
+                }
+            }
+            Wake::Descriptor(_) => return Ok(Some(Verdict::StoreFailed)),
+            Wake::Event(event) => return self.event(event, goals),
+        }
+        Ok(None)
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake, Error> {
+        let wish = self.observer.wish();
+        let (tracee, pipeline) = self.engine.parts();
+        Ok(tracee.wait(deadline, &[wish, pipeline.failed().as_fd()])?)
+    }
+
+    /// The next tick after `due`; ticks that have passed meanwhile are skipped.
+    fn next_due(&mut self, due: Instant, period: Duration) -> Instant {
+        let now = Instant::now();
+        let mut next = due + period;
+        if next < now {
+            let missed = (now - next).as_nanos() / period.as_nanos().max(1);
+            let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+            // A tick that is late by less than a period is taken late, not skipped.
+            self.engine.skip(missed);
+            next += period * missed;
+        }
+        next
+    }
+
+    /// A tick, unless the pipeline has no room.
+    fn tick(&mut self, marks: Marks) -> Result<Option<Outcome>, Error> {
+        let first = marks != Marks::default();
+        if !first && !self.engine.parts().1.has_room() {
+            return Ok(None);
+        }
+        let limit = if first { PATIENT_LIMIT } else { STOP_LIMIT };
+        self.engine.checkpoint(marks, None, limit).map(Some)
+    }
+
+    /// Deals with an event of the target. Gives the verdict if it ends the recording.
+    fn event(&mut self, event: Event, goals: &mut Goals) -> Result<Option<Verdict>, Error> {
+        tracing::debug!(?event, "target");
+        match event {
+            Event::ThreadsChanged | Event::JobStopped | Event::JobContinued => {}
+            Event::Exec => {
+                self.engine.replaced()?;
+                // The next tick, at once, is the first checkpoint of the new program, which is held
+                // until then.
+                goals.marks = Marks::FULL.with(Marks::EXEC);
+                goals.due = Instant::now();
+            }
+            Event::Fatal { tid, siginfo } => {
+                self.last_words(Marks::CRASH, Some((tid, siginfo)));
+                self.crashed = true;
+                self.engine.parts().0.release()?;
+            }
+            Event::Exiting { .. } => {
+                if !self.crashed {
+                    self.last_words(Marks::EXIT, None);
+                }
+                self.engine.parts().0.release()?;
+            }
+            Event::Ended(ended) => return Ok(Some(Verdict::Ended(ended))),
+        }
+        Ok(None)
+    }
+
+    /// The last checkpoint. If it fails the recording still ends as it should.
+    fn last_words(&mut self, marks: Marks, crash: Option<(u32, stillframe_image::SigInfo)>) {
+        match self.engine.checkpoint(marks, crash, PATIENT_LIMIT) {
+            Ok(Outcome::Taken) => {}
+            Ok(other) => tracing::warn!(?other, "no last checkpoint could be taken"),
+            Err(error) => tracing::warn!("no last checkpoint could be taken: {error}"),
+        }
+    }
+
+    fn show(&mut self) {
+        self.count();
+        self.last_seen = Instant::now();
+        let lag = !self.engine.parts().1.has_room();
+        self.observer.progress(&self.stats, self.engine.started().elapsed(), lag);
+    }
+
+    fn count(&mut self) {
+        let (_, pipeline) = self.engine.parts();
+        for done in pipeline.done() {
+            self.stats.add(&done.tick, done.committed.raw_bytes, done.committed.stored_bytes);
+            self.stats.skipped += u64::from(done.tick.skipped);
+            self.writer_bytes = self.writer_bytes.max(done.writer_bytes);
+        }
+    }
+
+    fn close(mut self, verdict: Verdict, findings: Arc<Mutex<Findings>>) -> Result<Report, Error> {
+        let elapsed = self.engine.started().elapsed();
+        let pid = self.engine.parts().0.pid();
+        let (how, ended, mut failure) = match verdict {
+            Verdict::Ended(ended) => (describe(&ended), Some(ended), None),
+            Verdict::Stopped => ("stopped by the user".to_owned(), None, None),
+            Verdict::Limit(which) => (format!("reached the {which} limit"), None, None),
+            Verdict::StoreFailed => ("storing failed".to_owned(), None, None),
+            Verdict::Failed(error) => (format!("failed: {error}"), None, Some(error)),
+        };
+        let notes = notes(&self.engine.gaps());
+        // The target first: whatever storing still takes is not its business.
+        let (tracee, mut pipeline, skipped) = self.engine.into_parts();
+        if ended.is_none() && let Err(error) = tracee.detach() {
+            tracing::debug!("detaching: {error}");
+        }
+        self.stats.skipped += u64::from(skipped);
+        let summary = Summary {
+            ended_wall_ns: wall_ns(),
+            how: how.clone(),
+            skipped: self.stats.skipped,
+            notes: notes.clone(),
+        };
+        if let Err(error) = pipeline.finish(summary) {
+            failure = Some(error);
+        }
+        for done in pipeline.done() {
+            self.stats.add(&done.tick, done.committed.raw_bytes, done.committed.stored_bytes);
+            self.stats.skipped += u64::from(done.tick.skipped);
+            self.writer_bytes = self.writer_bytes.max(done.writer_bytes);
+        }
+        let paranoid = self
+            .options
+            .paranoid
+            .then(|| findings.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        Ok(Report {
+            stats: self.stats,
+            elapsed,
+            how,
+            ended,
+            pid,
+            paranoid,
+            writer_bytes: self.writer_bytes,
+            notes,
+            failure,
+        })
+    }
+}
+
+/// What a user should know of what is not captured, in a line each; what every process has (kernel
+/// time pages) is not worth one.
+fn notes(gaps: &[Gap]) -> Vec<String> {
+    gaps.iter()
+        .filter(|gap| !gap.subject.contains(" [v"))
+        .map(|gap| format!("{}: {}", gap.subject, gap.reason))
+        .take(NOTES)
+        .collect()
+}
+
+fn describe(ended: &Ended) -> String {
+    match ended {
+        Ended::Exited(code) => format!("exited {code}"),
+        Ended::Killed { signal, core } => {
+            let dumped = if *core { ", core dumped" } else { "" };
+            format!("killed by {}{dumped}", stillframe_image::signal::name(i64::from(*signal)))
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The target's memory as the recorder knows it, and the tools to look at it.
+
+use crate::chunks::Chunk;
+use crate::layout::{Changes, Layout, kind_of};
+use crate::objects::Objects;
+use crate::pipeline::{Batch, Pipeline};
+use crate::plan::{Facts, Plan};
+use crate::populated::Populated;
+use crate::tracker::{Found, Tracker};
+use std::ops::Range;
+use stillframe_image::{AddressSpace, CheckpointId, Coverage, Gap, Mapping, PAGE_SIZE, PageNumber};
+use stillframe_linux::copy::{Copier, PageArena};
+use stillframe_linux::pagemap::Scanner;
+use stillframe_linux::proc::maps::{Maps, MapsChange, MapsEntry};
+use stillframe_linux::proc::status::Status;
+use stillframe_linux::uffd::Userfaultfd;
+use stillframe_linux::Result;
+
+/// One address space under tracking.
+#[derive(Debug)]
+pub struct Space {
+    pid: u32,
+    maps: Maps,
+    tracker: Tracker,
+    copier: Copier,
+    layout: Layout,
+    populated: Populated,
+    objects: Objects,
+    found: Found,
+    plan: Plan,
+    refused: Vec<(Range<u64>, &'static str)>,
+    shared_limit: u64,
+    /// Whether the layout was ever read.
+    known: bool,
+    /// Written pages whose early copy failed.
+    carried: Vec<Range<u64>>,
+}
+
+impl Space {
+    /// Over the address space that process `pid` has now, with its own userfaultfd.
+    ///
+    /// # Errors
+    /// If the process is gone or may not be looked at.
+    pub fn new(pid: u32, uffd: Userfaultfd, keep_objects: bool, shared_limit: u64) -> Result<Self> {
+        Ok(Self {
+            pid,
+            maps: Maps::open(pid)?,
+            tracker: Tracker::new(uffd, Scanner::open(pid)?),
+            copier: Copier::open(pid)?,
+            layout: Layout::default(),
+            populated: Populated::default(),
+            objects: Objects::new(pid, keep_objects),
+            found: Found::default(),
+            plan: Plan::default(),
+            refused: Vec::new(),
+            shared_limit,
+            known: false,
+            carried: Vec::new(),
+        })
+    }
+
+    /// Reads the mappings, and registers what is new. The target must be stopped. `now` is the
+    /// checkpoint being made.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    pub fn refresh_layout(&mut self, now: CheckpointId, pipeline: &Pipeline) -> Result<()> {
+        let changed = match self.maps.refresh()? {
+            MapsChange::Same => false,
+            MapsChange::Changed => true,
+            MapsChange::Gone => return Err(stillframe_linux::Error::ProcessGone(self.pid)),
+        };
+        if changed || !self.known {
+            self.known = true;
+            let mappings = self.maps.entries().iter().map(mapping_of).collect();
+            let changes = self.layout.reconcile(mappings, now, self.shared_limit);
+            self.forget(&changes, pipeline);
+            self.objects.identify_new(self.maps.entries(), &mut self.layout, pipeline);
+            self.refused.retain(|(range, _)| {
+                self.layout.mapping_at(range.start).is_some_and(|m| m.end >= range.end)
+            });
+        }
+        let refused = self.tracker.register_pending(&mut self.layout)?;
+        self.refused.extend(refused);
+        Ok(())
+    }
+
+    fn forget(&mut self, changes: &Changes, pipeline: &Pipeline) {
+        for range in &changes.gone {
+            self.populated.clear_range(range.clone());
+        }
+        pipeline.discard(changes.gone.clone());
+    }
+
+    /// Finds and protects what was written. The target must be stopped.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    pub fn find(&mut self, now: CheckpointId, pipeline: &Pipeline) -> Result<()> {
+        self.tracker.find(&mut self.layout, now, &mut self.found)?;
+        for range in &self.found.renewed {
+            self.populated.clear_range(range.clone());
+        }
+        pipeline.discard(std::mem::take(&mut self.found.renewed));
+        Ok(())
+    }
+
+    /// Decides what of the written pages must be copied. Returns their number.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    pub fn plan_dirty(&mut self) -> Result<u64> {
+        self.plan.clear();
+        if !self.carried.is_empty() {
+            self.found.dirty.append(&mut self.carried);
+            self.found.dirty.sort_unstable_by_key(|r| r.start);
+        }
+        let mut swapping = Swapping { pid: self.pid, known: None };
+        let objects = &self.objects;
+        let mut facts = Facts {
+            layout: &self.layout,
+            swapping: &mut || swapping.any(),
+            by_value: &|mapping| objects.by_value(mapping),
+            content: &|mapping| objects.content(mapping),
+        };
+        self.plan.add_dirty(
+            &self.found.dirty,
+            &mut facts,
+            &mut self.populated,
+            self.tracker.scanner(),
+        )?;
+        Ok(self.plan.pages())
+    }
+
+    /// Adds the memory that is copied at every boundary. Returns its pages.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    pub fn plan_untracked(&mut self) -> Result<u64> {
+        let mut swapping = Swapping { pid: self.pid, known: None };
+        let objects = &self.objects;
+        let mut facts = Facts {
+            layout: &self.layout,
+            swapping: &mut || swapping.any(),
+            by_value: &|mapping| objects.by_value(mapping),
+            content: &|mapping| objects.content(mapping),
+        };
+        self.plan.add_untracked(&mut facts, &mut self.populated, self.tracker.scanner())
+    }
+
+    /// What was decided, to be given back by [`Space::give_plan`] for its buffers.
+    pub fn take_plan(&mut self) -> Plan {
+        let zeros = std::mem::take(&mut self.plan.zeros);
+        let plan = std::mem::take(&mut self.plan);
+        self.plan.zeros = zeros;
+        plan
+    }
+
+    /// Takes back a plan that was carried out.
+    pub fn give_plan(&mut self, mut plan: Plan) {
+        plan.zeros = std::mem::take(&mut self.plan.zeros);
+        self.plan = plan;
+    }
+
+    /// Pages that had content and have none now.
+    pub fn take_zeros(&mut self) -> Vec<PageNumber> {
+        std::mem::take(&mut self.plan.zeros)
+    }
+
+    /// Copies a chunk of the plan. `forced`: of its pages without PROT_READ.
+    ///
+    /// # Errors
+    /// If the target is gone. Single pages that cannot be read are marked in the batch.
+    pub fn copy(&mut self, chunk: &Chunk, forced: bool, batch: &mut Batch) -> Result<()> {
+        batch.pages.clear();
+        batch.arena.clear();
+        if forced {
+            self.copier.copy_forced(&chunk.ranges, &mut batch.arena)?;
+        } else {
+            self.copier.copy(&chunk.ranges, &mut batch.arena)?;
+        }
+        batch.pages.extend(chunk.pages().map(Some));
+        for address in self.copier.unreadable() {
+            let page = PageNumber::of(*address);
+            if let Some(slot) = batch.pages.iter_mut().find(|p| **p == Some(page)) {
+                *slot = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// The pages of the last copy that could not be read: to be found again at the boundary.
+    pub fn carry_unreadable(&mut self) {
+        for address in self.copier.unreadable() {
+            self.carried.push(*address..*address + PAGE_SIZE as u64);
+        }
+    }
+
+    /// The pages of the last copy that could not be read have no content: zero if they had any.
+    pub fn drop_unreadable(&mut self) {
+        for address in self.copier.unreadable() {
+            let range = *address..*address + PAGE_SIZE as u64;
+            self.populated.drain_range(range, &mut self.plan.zeros);
+        }
+    }
+
+    /// Notes that the pages of a batch have content in the recording.
+    pub fn populate(&mut self, batch: &Batch) {
+        for page in batch.pages.iter().flatten() {
+            self.populated.insert(*page);
+        }
+    }
+
+    /// Reads all memory by another way, for `--paranoid`. The target must be stopped.
+    ///
+    /// # Errors
+    /// If the target is gone.
+    pub fn witness(&mut self, arena: PageArena) -> Result<crate::paranoid::Witness> {
+        let mut swapping = Swapping { pid: self.pid, known: None };
+        crate::witness::take(
+            self.layout.mappings(),
+            self.tracker.scanner(),
+            &mut self.copier,
+            &mut || swapping.any(),
+            arena,
+        )
+    }
+
+    /// As a checkpoint holds it.
+    pub fn image(&self) -> AddressSpace {
+        self.layout.image()
+    }
+
+    /// What of the memory is not captured, or only at a price worth knowing.
+    pub fn gaps(&self, gaps: &mut Vec<Gap>) {
+        for mapping in self.layout.mappings() {
+            if let Coverage::Omitted(why) = &mapping.coverage {
+                gaps.push(Gap { subject: subject(mapping), reason: format!("not captured: {why}") });
+            }
+        }
+        for (range, why) in &self.refused {
+            if let Some(mapping) = self.layout.mapping_at(range.start) {
+                gaps.push(Gap {
+                    subject: subject(mapping),
+                    reason: format!("copied whole at every boundary: {why}"),
+                });
+            }
+        }
+        self.objects.gaps(gaps);
+    }
+}
+
+fn subject(mapping: &Mapping) -> String {
+    let name = String::from_utf8_lossy(&mapping.name);
+    let gap = if name.is_empty() { "" } else { " " };
+    format!("mapping {:x}-{:x}{gap}{name}", mapping.start, mapping.end)
+}
+
+fn mapping_of(entry: &MapsEntry) -> Mapping {
+    Mapping {
+        start: entry.start,
+        end: entry.end,
+        read: entry.read,
+        write: entry.write,
+        execute: entry.execute,
+        shared: entry.shared,
+        offset: entry.offset,
+        device: entry.device,
+        inode: entry.inode,
+        name: entry.name.clone(),
+        kind: kind_of(&entry.name, entry.inode, entry.device, entry.shared),
+        coverage: Coverage::Tracked,
+        file: None,
+    }
+}
+
+/// Whether the target has pages in swap, asked at most once. Protecting leaves markers that look
+/// like swap entries; without any swap in use they are all markers.
+struct Swapping {
+    pid: u32,
+    known: Option<bool>,
+}
+
+impl Swapping {
+    fn any(&mut self) -> bool {
+        *self
+            .known
+            .get_or_insert_with(|| Status::read(self.pid).map_or(true, |s| s.swapped_kb > 0))
+    }
+}
