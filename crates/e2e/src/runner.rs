@@ -59,14 +59,14 @@ pub fn run(scenarios: &[Scenario], filters: &[String], length: &Length) -> Count
                     "test {} ... FAILED ({took:.1} s)\n    {error:#}",
                     scenario.name
                 );
-                failures.push((scenario, format!("{error:#}")));
+                failures.push(scenario);
             }
         }
     }
     if !failures.is_empty() {
         println!("\nfailures:");
-        for (scenario, why) in &failures {
-            println!("    {} ({})\n        {why}", scenario.name, scenario.about);
+        for scenario in &failures {
+            println!("    {} ({})", scenario.name, scenario.about);
         }
     }
     println!(

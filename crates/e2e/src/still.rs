@@ -52,7 +52,7 @@ pub struct Pauses {
 }
 
 /// What `--paranoid` compared.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Paranoid {
     /// Checkpoints compared.
     pub checkpoints: u64,
@@ -60,6 +60,53 @@ pub struct Paranoid {
     pub pages_compared: u64,
     /// Pages that differed.
     pub differences: u64,
+    /// The first of them, in words.
+    #[serde(default)]
+    pub described: Vec<String>,
+}
+
+impl Paranoid {
+    /// Every checkpoint was compared, page by page, and nothing differed.
+    ///
+    /// # Errors
+    /// With what did.
+    pub fn holds(&self, checkpoints: u64) -> Result<()> {
+        ensure!(
+            self.differences == 0,
+            "{} of {} pages differ over {} checkpoints: {}",
+            self.differences,
+            self.pages_compared,
+            self.checkpoints,
+            self.described
+                .iter()
+                .take(5)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join("; ")
+        );
+        ensure!(
+            self.checkpoints == checkpoints,
+            "{} of {checkpoints} checkpoints were compared",
+            self.checkpoints
+        );
+        ensure!(
+            self.pages_compared > 0 || checkpoints == 0,
+            "no page was compared"
+        );
+        Ok(())
+    }
+}
+
+impl Summary {
+    /// The comparison was made and held.
+    ///
+    /// # Errors
+    /// With what differed.
+    pub fn is_exact(&self) -> Result<&Paranoid> {
+        let paranoid = self.paranoid.as_ref().context("no comparison was made")?;
+        paranoid.holds(self.checkpoints)?;
+        Ok(paranoid)
+    }
 }
 
 /// `still` with arguments.

@@ -70,26 +70,7 @@ struct Compared {
 impl Compared {
     /// Takes the summary of one recording; an error if anything differed or was not compared.
     fn add(&mut self, summary: &still::Summary) -> Result<()> {
-        let p = summary
-            .paranoid
-            .ok_or_else(|| anyhow::anyhow!("no comparison was made"))?;
-        ensure!(
-            p.differences == 0,
-            "{} of {} pages differ over {} checkpoints",
-            p.differences,
-            p.pages_compared,
-            p.checkpoints
-        );
-        ensure!(
-            p.checkpoints == summary.checkpoints,
-            "{} of {} checkpoints were compared",
-            p.checkpoints,
-            summary.checkpoints
-        );
-        ensure!(
-            p.pages_compared > 0 || p.checkpoints == 0,
-            "no page was compared"
-        );
+        let p = summary.is_exact()?;
         self.checkpoints += p.checkpoints;
         self.skipped += summary.skipped;
         self.pages += p.pages_compared;

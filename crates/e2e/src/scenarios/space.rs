@@ -81,7 +81,7 @@ fn file_size_limit(_: &Length) -> Result<Outcome> {
         let script = format!("ulimit -f {blocks}; exec \"$0\" \"$@\"");
         let mut c = command("bash", &["-c", &script]);
         c.arg(place::still()?)
-            .args(["attach", "--hz", "100", "--for", "50s", "-o"]);
+            .args(["attach", "--json", "--hz", "100", "--for", "50s", "-o"]);
         let mut recorder = Running::start(c.arg(&out).arg(pid.to_string()), dir.path())?;
         let rows = aftermath(dir.path(), &mut recorder, &mut target, Some(&out))
             .with_context(|| format!("limit of {blocks} KiB"))?;
@@ -142,6 +142,11 @@ fn directory_gone(_: &Length) -> Result<Outcome> {
         Recording::open(&out).is_ok_and(|r| !r.rows().is_empty())
             || recorder.ended().is_ok_and(|e| e.is_some())
     })?;
+    ensure!(
+        recorder.ended()?.is_none(),
+        "the recorder ended: {}",
+        recorder.stderr()
+    );
     std::fs::remove_dir_all(&out)?;
     aftermath(dir.path(), &mut recorder, &mut target, None)?;
     passed("")

@@ -11,6 +11,7 @@ use crate::{Length, Outcome, Scenario, passed, place, still};
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::time::Duration;
 use stillframe_store::Recording;
@@ -57,6 +58,17 @@ fn delay(random: &mut Random) -> Duration {
     Duration::from_micros(random.below(most))
 }
 
+/// It must have been at work when the signal came: killing one that gave up shows nothing.
+fn killed(recorder: &mut Running) -> Result<()> {
+    let status = recorder.wait(PATIENCE)?;
+    ensure!(
+        status.signal() == Some(9),
+        "the recorder ended by itself ({status}): {}",
+        still::tail(&recorder.stderr())
+    );
+    Ok(())
+}
+
 /// Checkpoints that a reader sees now.
 fn seen(recording: &Path) -> usize {
     Recording::open(recording).map_or(0, |r| r.rows().len())
@@ -99,7 +111,7 @@ fn attached(length: &Length) -> Result<Outcome> {
             std::thread::sleep(delay(&mut random));
             let known = if random.below(2) == 0 { seen(&out) } else { 0 };
             recorder.signal(Signal::KILL).with_context(context)?;
-            recorder.wait(PATIENCE)?;
+            killed(&mut recorder).with_context(context)?;
             kills += 1;
             // The kernel detaches and drops protection as the dead recorder's descriptors close.
             after_kill(pid, &before, steady).with_context(context)?;
@@ -179,7 +191,7 @@ fn launched(length: &Length) -> Result<Outcome> {
         std::thread::sleep(delay(&mut random));
         let known = if random.below(2) == 0 { seen(&out) } else { 0 };
         recorder.signal(Signal::KILL)?;
-        recorder.wait(PATIENCE)?;
+        killed(&mut recorder).with_context(context)?;
         kills += 1;
         let mut left = Ok(());
         for _ in 0..500 {
@@ -230,6 +242,8 @@ fn check_notices(_: &Length) -> Result<Outcome> {
     holder.signal(Signal::KILL)?;
     holder.wait(PATIENCE)?;
     drop(holder);
+    // GDB attaches with SIGSTOP; killed, it leaves that behind.
+    process::signal(pid, Signal::CONT)?;
     target.finish()?;
     passed("")
 }

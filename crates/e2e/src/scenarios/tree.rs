@@ -2,7 +2,7 @@
 
 use crate::process::{PATIENCE, Running, command, left_alone, verdict};
 use crate::{Length, Outcome, Scenario, passed, place, still};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use std::ffi::OsString;
 use stillframe_image::Marks;
 
@@ -30,15 +30,6 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-fn no_differences(summary: &still::Summary) -> Result<()> {
-    let p = summary.paranoid.context("no comparison was made")?;
-    ensure!(
-        p.differences == 0 && p.checkpoints == summary.checkpoints,
-        "{p:?}"
-    );
-    Ok(())
-}
-
 fn children(length: &Length) -> Result<Outcome> {
     let dir = place::scratch()?;
     let exe = place::target("forker.c")?;
@@ -53,7 +44,7 @@ fn children(length: &Length) -> Result<Outcome> {
         pid,
     )?;
     still::ended_with(&mut recorder, 0, PATIENCE * 2)?;
-    no_differences(&still::summary(&recorder.stdout())?)?;
+    still::summary(&recorder.stdout())?.is_exact()?;
     left_alone(pid)?;
     target.finish()?;
     still::verify(dir.path(), &out)?;
@@ -73,9 +64,15 @@ fn launched_children(_: &Length) -> Result<Outcome> {
     ];
     let mut run = still::record(dir.path(), &["--paranoid", "--hz", "100"], &out, &cmd)?;
     let status = run.wait(PATIENCE)?;
+    ensure!(
+        status.success(),
+        "still: {status}: {} {}",
+        run.stdout(),
+        still::tail(&run.stderr())
+    );
     verdict("forker under record", status, &run.stdout())?;
     let summary = still::summary(&run.stdout())?;
-    no_differences(&summary)?;
+    summary.is_exact()?;
     still::verify(dir.path(), &out)?;
     passed(format!("checkpoints {}", summary.checkpoints))
 }
@@ -97,9 +94,15 @@ fn exec(length: &Length) -> Result<Outcome> {
     ];
     let mut run = still::record(dir.path(), &["--paranoid", "--hz", "100"], &out, &cmd)?;
     let status = run.wait(PATIENCE * 5)?;
+    ensure!(
+        status.success(),
+        "still: {status}: {} {}",
+        run.stdout(),
+        still::tail(&run.stderr())
+    );
     verdict("forker --execs under record", status, &run.stdout())?;
     let summary = still::summary(&run.stdout())?;
-    no_differences(&summary)?;
+    summary.is_exact()?;
     still::verify(dir.path(), &out)?;
     let recording = still::open(&out)?;
     let seen = recording
