@@ -17,6 +17,9 @@ use stillframe_image::{Descriptor, DescriptorKind, Descriptors};
 /// line's end.
 const DETAIL_LIMIT: usize = 1 << 20;
 
+/// Most fdinfo files kept open: they are descriptors of ours.
+const KEPT_LIMIT: usize = 256;
+
 /// How much [`Fds::refresh`] asks about descriptors that still refer to the same thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
@@ -56,6 +59,10 @@ pub struct Fds {
     numbers: Vec<u32>,
     link: Vec<u8>,
     info: Vec<u8>,
+    /// Open fdinfo files of descriptors that are asked again and again, by number in ascending
+    /// order. Such a file shows whatever has that number when it is read, and reading it again
+    /// saves opening it, the dearest part.
+    kept: Vec<(u32, OwnedFd)>,
 }
 
 impl Fds {
@@ -79,6 +86,7 @@ impl Fds {
             numbers: Vec::new(),
             link: vec![0; libc::PATH_MAX as usize + 64],
             info: Vec::new(),
+            kept: Vec::new(),
         })
     }
 
@@ -162,6 +170,8 @@ impl Fds {
             self.numbers.extend(number);
         }
         self.numbers.sort_unstable();
+        self.kept
+            .retain(|(number, _)| self.numbers.binary_search(number).is_ok());
         Ok(())
     }
 
@@ -203,18 +213,7 @@ impl Fds {
     }
 
     fn update(&mut self, number: &Number, known: &mut Descriptor, depth: Depth) -> Result<Updated> {
-        let on_disk = matches!(
-            known.kind,
-            DescriptorKind::Regular
-                | DescriptorKind::Directory
-                | DescriptorKind::MemFd
-                | DescriptorKind::BlockDevice
-        );
-        let counts = matches!(
-            known.kind,
-            DescriptorKind::EventFd | DescriptorKind::TimerFd
-        );
-        if !on_disk && !counts && depth == Depth::Moving {
+        if !moves(&known.kind) && depth == Depth::Moving {
             return Ok(Updated::Same);
         }
         let mut changed = false;
@@ -244,16 +243,32 @@ impl Fds {
 
     /// Reads fdinfo into `descriptor` and tells whether that changed it. `None` if it is closed.
     fn read_info(&mut self, number: &Number, descriptor: &mut Descriptor) -> Result<Option<bool>> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat(&self.infos, number.name(), flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(e) => return Err(self.error(number, e)),
+        let position = self.kept.binary_search_by_key(&number.value, |(n, _)| *n);
+        let file = match position {
+            Ok(at) => Err(at),
+            Err(_) => {
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                match rustix::fs::openat(&self.infos, number.name(), flags, Mode::empty()) {
+                    Ok(file) => Ok(file),
+                    Err(Errno::NOENT) => return Ok(None),
+                    Err(e) => return Err(self.error(number, e)),
+                }
+            }
         };
-        match read_bounded(file.as_fd(), &mut self.info) {
+        let borrowed = match &file {
+            Ok(file) => file.as_fd(),
+            Err(at) => self.kept[*at].1.as_fd(),
+        };
+        match read_bounded(borrowed, &mut self.info) {
             Ok(()) => {}
             Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(self.error(number, e)),
+        }
+        if let (Ok(file), Err(at)) = (file, position)
+            && moves(&descriptor.kind)
+            && self.kept.len() < KEPT_LIMIT
+        {
+            self.kept.insert(at, (number.value, file));
         }
         let info = Info::parse(&self.info);
         let changed = descriptor.offset != info.offset
@@ -418,7 +433,20 @@ impl<'a> Info<'a> {
     }
 }
 
-/// Reads to the end or [`DETAIL_LIMIT`].
+/// Whether what fdinfo says of such a descriptor changes by its mere use.
+fn moves(kind: &DescriptorKind) -> bool {
+    matches!(
+        kind,
+        DescriptorKind::Regular
+            | DescriptorKind::Directory
+            | DescriptorKind::MemFd
+            | DescriptorKind::BlockDevice
+            | DescriptorKind::EventFd
+            | DescriptorKind::TimerFd
+    )
+}
+
+/// Reads from the beginning to the end or [`DETAIL_LIMIT`].
 fn read_bounded(file: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> Result<(), Errno> {
     buffer.resize(buffer.capacity().max(4096), 0);
     let mut length = 0;
@@ -434,9 +462,14 @@ fn read_bounded(file: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> Result<(), Errno>
             }
             buffer.resize(length * 2, 0);
         }
-        match rustix::io::read(file, &mut buffer[length..]) {
-            Ok(0) => break,
-            Ok(n) => length += n,
+        match rustix::io::pread(file, &mut buffer[length..], length as u64) {
+            Ok(n) => {
+                length += n;
+                // fdinfo is one record to the kernel, given whole if there is room for it.
+                if length < buffer.len() {
+                    break;
+                }
+            }
             Err(Errno::INTR) => {}
             Err(e) => return Err(e),
         }

@@ -199,38 +199,114 @@ fn refresh_equals_full_for_a_quiet_process() {
 #[test]
 #[ignore = "prints measurements: cargo test --release -- --ignored --nocapture measure"]
 fn measure_descriptors() {
-    use std::time::Instant;
     let directory = tempfile::tempdir().unwrap();
     let files: Vec<_> = (0..200)
         .map(|n| File::create(directory.path().join(n.to_string())).unwrap())
         .collect();
-    let mut fds = Fds::open(std::process::id()).unwrap();
+    // A fork has the same descriptors, and not those that looking at it takes.
+    let child = Twin::fork();
+    let mut fds = Fds::open(child.0.cast_unsigned()).unwrap();
     let mut all = fds.full().unwrap();
-    let report = |what: &str, start: Instant, count: usize| {
+    let report = |what: &str, start: u64, count: usize| {
         println!(
             "{what}: {} ns a descriptor",
-            start.elapsed().as_nanos() as usize / count
+            (cpu() - start) as usize / count
         );
     };
     let count = all.open.len();
-    let start = Instant::now();
+    let start = cpu();
     for _ in 0..50 {
         all = fds.full().unwrap();
     }
     report("full, files", start, count * 50);
-    let start = Instant::now();
+    let start = cpu();
     for _ in 0..50 {
         fds.refresh(&mut all, Depth::Moving).unwrap();
     }
     report("refresh, files", start, count * 50);
+    let start = cpu();
+    for _ in 0..50 {
+        fds.list().unwrap();
+    }
+    report("- listing", start, count * 50);
+    let numbers: Vec<_> = all.open.iter().map(|d| Number::of(d.fd)).collect();
+    let start = cpu();
+    for number in numbers.iter().cycle().take(count * 50) {
+        fds.read_link(number).unwrap();
+    }
+    report("- link", start, count * 50);
+    let start = cpu();
+    for number in numbers.iter().cycle().take(count * 50) {
+        fds.stat(number).unwrap();
+    }
+    report("- stat", start, count * 50);
+    let start = cpu();
+    for (number, d) in numbers.iter().zip(&mut all.open) {
+        for _ in 0..50 {
+            fds.read_info(number, d).unwrap();
+        }
+    }
+    report("- fdinfo", start, count * 50);
     drop(files);
     let pipes: Vec<_> = (0..100).map(|_| rustix::pipe::pipe().unwrap()).collect();
+    let child = Twin::fork();
+    let mut fds = Fds::open(child.0.cast_unsigned()).unwrap();
     let mut all = fds.full().unwrap();
     let count = all.open.len();
-    let start = Instant::now();
+    let start = cpu();
     for _ in 0..50 {
         fds.refresh(&mut all, Depth::Moving).unwrap();
     }
     report("refresh, pipes", start, count * 50);
     drop(pipes);
+    let mut maps = crate::proc::maps::Maps::open(child.0.cast_unsigned()).unwrap();
+    let _ = maps.refresh().unwrap();
+    let start = cpu();
+    for _ in 0..1000 {
+        let _ = maps.refresh().unwrap();
+    }
+    println!(
+        "maps: {} ns for {}",
+        (cpu() - start) / 1000,
+        maps.entries().len()
+    );
+    let file = File::create(directory.path().join("stamped")).unwrap();
+    let start = cpu();
+    for _ in 0..1000 {
+        crate::files::Stamp::of(&file).unwrap();
+    }
+    println!("stamp: {} ns", (cpu() - start) / 1000);
+}
+
+/// A forked child that does nothing until it is dropped.
+struct Twin(libc::pid_t);
+
+impl Twin {
+    fn fork() -> Self {
+        // SAFETY: the child only waits for signals, which is allowed after a fork of a threaded
+        // process.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0);
+        while pid == 0 {
+            // SAFETY: waits for a signal.
+            unsafe { libc::pause() };
+        }
+        Self(pid)
+    }
+}
+
+impl Drop for Twin {
+    fn drop(&mut self) {
+        // SAFETY: our child, not yet waited for.
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
+/// Nanoseconds this thread ran on a CPU: on a busy machine, wall time would measure the others.
+fn cpu() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
