@@ -18,6 +18,7 @@ use stillframe_image::{
 };
 
 const PROGRAM: &str = r#"
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>

@@ -12,6 +12,7 @@ mod header;
 mod note;
 #[cfg(test)]
 mod tests;
+mod xsave;
 
 use crate::{Checkpoint, Mapping, PAGE_SIZE};
 use std::ops::Range;

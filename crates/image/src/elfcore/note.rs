@@ -6,6 +6,7 @@
 //! `asm/user_64.h`.
 
 use super::CoreError;
+use super::xsave::{self, LEGACY};
 use crate::{Checkpoint, Mapping, MappingKind, PAGE_SIZE, Process, SigInfo, Thread};
 
 const NT_PRSTATUS: u32 = 1;
@@ -16,10 +17,6 @@ const NT_X86_XSTATE: u32 = 0x202;
 const NT_FILE: u32 = 0x4649_4c45;
 const NT_SIGINFO: u32 = 0x5349_4749;
 
-/// Size of the legacy area at the start of an XSAVE area: what FXSAVE writes.
-const FXSAVE: usize = 512;
-/// The legacy area and the XSAVE header.
-const XSAVE_MIN: usize = 576;
 const SIGINFO: usize = 128;
 
 /// All notes, one after the other.
@@ -103,14 +100,13 @@ fn push(
     Ok(())
 }
 
-/// NT_FPREGSET and NT_X86_XSTATE. The XSAVE area comes from PTRACE_GETREGSET and so has the mask
-/// of enabled features at byte 464 already, where readers look for it.
+/// NT_FPREGSET and NT_X86_XSTATE.
 fn vector_state(out: &mut Vec<u8>, thread: &Thread) -> Result<(), CoreError> {
-    if let Some(legacy) = thread.xstate.get(..FXSAVE) {
+    if let Some(legacy) = thread.xstate.get(..LEGACY) {
         push(out, "CORE", NT_FPREGSET, "NT_FPREGSET", legacy)?;
     }
-    if thread.xstate.len() >= XSAVE_MIN {
-        push(out, "LINUX", NT_X86_XSTATE, "NT_X86_XSTATE", &thread.xstate)?;
+    if let Some(area) = xsave::canonical(&thread.xstate) {
+        push(out, "LINUX", NT_X86_XSTATE, "NT_X86_XSTATE", &area)?;
     }
     Ok(())
 }
@@ -140,7 +136,7 @@ pub(super) fn prstatus(thread: &Thread, process: &Process) -> Vec<u8> {
     for word in thread.registers.to_words() {
         out.extend_from_slice(&word.to_le_bytes());
     }
-    let valid = u32::from(thread.xstate.len() >= FXSAVE);
+    let valid = u32::from(thread.xstate.len() >= LEGACY);
     out.extend_from_slice(&valid.to_le_bytes());
     out.extend_from_slice(&[0; 4]);
     out

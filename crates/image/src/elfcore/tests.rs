@@ -24,6 +24,15 @@ fn mapping(start: u64, end: u64, name: &str, kind: MappingKind) -> Mapping {
     }
 }
 
+/// An area that is laid out as debuggers expect already: x87, SSE, AVX, all in use.
+fn xstate() -> Vec<u8> {
+    let mut area: Vec<u8> = (0..832).map(|at| (at % 251) as u8).collect();
+    for at in [464, 512] {
+        area[at..at + 8].copy_from_slice(&7u64.to_le_bytes());
+    }
+    area
+}
+
 fn thread(tid: u32) -> Thread {
     let mut words = [0; 27];
     for (at, word) in words.iter_mut().enumerate() {
@@ -32,7 +41,7 @@ fn thread(tid: u32) -> Thread {
     Thread {
         tid,
         registers: Registers::from_words(&words),
-        xstate: (0..11008).map(|at| (at % 251) as u8).collect(),
+        xstate: xstate(),
         blocked: 0xf00,
         ..Thread::default()
     }
