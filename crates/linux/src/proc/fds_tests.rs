@@ -287,9 +287,11 @@ impl Twin {
         // process.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0);
-        while pid == 0 {
-            // SAFETY: waits for a signal.
-            unsafe { libc::pause() };
+        if pid == 0 {
+            loop {
+                // SAFETY: waits for a signal.
+                unsafe { libc::pause() };
+            }
         }
         Self(pid)
     }
