@@ -8,12 +8,14 @@
 mod args;
 mod commands;
 mod exit;
+mod live;
 mod logging;
 mod names;
 mod open;
 mod output;
 mod symbols;
 mod units;
+mod usage;
 
 use clap::Parser as _;
 use std::io::Write as _;

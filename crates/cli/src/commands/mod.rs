@@ -1,6 +1,7 @@
 //! One file per command. Each has `run`, which returns the exit status.
 
 mod attach;
+mod capture;
 mod completions;
 mod doctor;
 mod export;

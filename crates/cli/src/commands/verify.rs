@@ -73,8 +73,8 @@ fn print(report: &VerifyReport, took: Duration) -> anyhow::Result<()> {
         writeln!(out, "note: {}", output::printable(note.as_bytes()))?;
     }
     let state = match (report.live, report.finished) {
-        (true, _) => "being recorded now",
-        (false, true) => "finished",
+        (_, true) => "finished",
+        (true, false) => "being recorded now",
         (false, false) => "not finished: its recorder was killed",
     };
     let found = if report.problems.is_empty() {
