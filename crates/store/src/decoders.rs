@@ -129,3 +129,184 @@ pub const ALL: [(&str, fn(&[u8])); 12] = [
     ("section", section),
     ("moment", moment),
 ];
+
+/// Small whole inputs for each decoder: (decoder, name, bytes). `cargo run --example corpus` writes
+/// them where cargo-fuzz looks.
+///
+/// # Errors
+/// None that a working system has: files are kept in memory.
+pub fn corpus() -> Result<Vec<(&'static str, String, Vec<u8>)>, crate::Error> {
+    use crate::VersionRef;
+    use crate::log::record::{Kind, encode};
+    use crate::log::table::PageEntry;
+    use crate::pack::delta as difference;
+    use crate::pack::encode::PackBuilder;
+
+    let mut out: Vec<(&'static str, String, Vec<u8>)> = Vec::new();
+    let at = Location(AT);
+    let older = VersionRef {
+        pack: Location::new(1, 32 << 3).0,
+        slot: 3,
+    };
+    let zero = crate::bytes::ZERO_PAGE;
+    let mut page = zero;
+    for (i, byte) in page.iter_mut().enumerate().step_by(97) {
+        *byte = i as u8;
+    }
+    let mut sparse = Vec::new();
+    difference::encode(
+        &difference::changed(&zero, &page),
+        Some(&zero),
+        &page,
+        &mut sparse,
+    );
+    let mut words = Vec::new();
+    difference::encode(&difference::changed(&zero, &page), None, &page, &mut words);
+
+    // A pack that depends on nothing is the one whose place is the log's first.
+    let mut builder = PackBuilder::default();
+    builder.place(at);
+    let first = builder.delta(VersionRef::ZERO, &sparse, &page);
+    builder.delta(first, &words, &page);
+    builder.keyframe(&page);
+    let packed = builder.finish();
+    let table = table::encode(&[
+        PageEntry {
+            space: 0,
+            page: 7,
+            version: VersionRef::ZERO,
+        },
+        PageEntry {
+            space: 0,
+            page: 9,
+            version: older,
+        },
+        PageEntry {
+            space: 1,
+            page: 2,
+            version: VersionRef { pack: AT, slot: 1 },
+        },
+    ]);
+    let commit = Commit {
+        sections: vec![(1, at), (2, at)],
+        tables: vec![(at, 3)],
+        ..Commit::default()
+    }
+    .encode();
+    for (kind, name, payload) in [
+        (Kind::Pack, "pack", &packed),
+        (Kind::Table, "table", &table),
+        (Kind::Commit, "commit", &commit),
+    ] {
+        let mut record = Vec::new();
+        encode(key(), at, kind, payload, None, &mut record);
+        out.push(("record", name.into(), record));
+    }
+    if let Ok(compressed) = zstd::bulk::compress(&packed, 1) {
+        let mut record = Vec::new();
+        encode(
+            key(),
+            at,
+            Kind::Pack,
+            &compressed,
+            Some(packed.len() as u32),
+            &mut record,
+        );
+        out.push(("record", "compressed".into(), record));
+    }
+    out.push(("pack", "three".into(), packed));
+    out.push(("delta", "masked".into(), sparse));
+    out.push(("delta", "words".into(), words));
+    out.push(("page_table", "three".into(), table));
+    out.push(("commit", "small".into(), commit));
+
+    let entries: Vec<index::Entry> = (0..40u64)
+        .map(|i| index::Entry {
+            space: (i / 30) as u32,
+            page: i / 3,
+            checkpoint: i,
+            version: if i % 5 == 0 { VersionRef::ZERO } else { older },
+        })
+        .collect();
+    let mut bytes = Vec::new();
+    let mut sink = |b: &[u8]| {
+        bytes.extend_from_slice(b);
+        Ok(())
+    };
+    let failed = || crate::Error::io("build", "a run");
+    let mut run = index::run::RunBuilder::new(&ID, 0, 40, &mut sink).map_err(failed())?;
+    for entry in &entries {
+        run.push(entry).map_err(failed())?;
+    }
+    run.finish().map_err(failed())?;
+    // Behind the header of 56 bytes and before one footer line and the end, less its check.
+    out.push((
+        "block",
+        "forty".into(),
+        bytes[56..bytes.len() - 48 - 32 - 8].to_vec(),
+    ));
+    out.push(("run", "forty".into(), bytes));
+
+    let full = rows::FullRow {
+        commit: at,
+        check: 5,
+        ..rows::FullRow::default()
+    };
+    out.push(("row", "zero".into(), rows::encode(key(), 0, &full).to_vec()));
+    out.push(("row", "header".into(), rows::header(&ID).to_vec()));
+    let head = crate::Header {
+        id: ID,
+        program: b"/bin/true".to_vec(),
+        ..crate::Header::default()
+    };
+    out.push(("recording", "small".into(), header::encode(&head)?));
+
+    for (name, content) in [
+        ("empty", Vec::new()),
+        ("text", b"some text, ".repeat(40)),
+        ("noise", sparse_noise()),
+    ] {
+        out.push(("object", name.into(), objects::encoded(&content)?));
+    }
+    let thread = stillframe_image::Thread {
+        xstate: vec![1; 32],
+        ..Default::default()
+    };
+    for (name, section) in [
+        ("space", stillframe_image::AddressSpace::default().encode()?),
+        ("threads", vec![thread].encode()?),
+        (
+            "descriptors",
+            stillframe_image::Descriptors::default().encode()?,
+        ),
+        ("process", stillframe_image::Process::default().encode()?),
+        ("gaps", Vec::<stillframe_image::Gap>::new().encode()?),
+    ] {
+        out.push(("section", name.into(), section));
+    }
+    for text in [
+        "r.still@42",
+        "a@b@-3.5s",
+        "x@500ms",
+        "y@crash",
+        "z",
+        "@first",
+    ] {
+        out.push((
+            "moment",
+            text.replace(['@', '.'], "_"),
+            text.as_bytes().to_vec(),
+        ));
+    }
+    Ok(out)
+}
+
+fn sparse_noise() -> Vec<u8> {
+    let mut s = 1u32;
+    (0..600)
+        .map(|_| {
+            s = s.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (s >> 24) as u8
+        })
+        .collect()
+}

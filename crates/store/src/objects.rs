@@ -87,21 +87,49 @@ pub fn add(
         files.remove(&temporary).map_err(failed("remove"))?;
         return Ok(id);
     }
+    let trailer = trailer(length, &lines, &id);
+    lines.extend_from_slice(&trailer);
+    out.write_at(offset, &lines).map_err(failed("write"))?;
+    out.sync().map_err(failed("sync"))?;
+    files.rename(&temporary, &path).map_err(failed("rename"))?;
+    Ok(id)
+}
+
+/// The file that [`add`] makes of a content of at most one frame, not compressed.
+pub(crate) fn encoded(content: &[u8]) -> Result<Vec<u8>, Error> {
+    if content.len() > FRAME {
+        return Err(Error::TooLarge("an object of one frame"));
+    }
+    let mut out = content.to_vec();
+    let mut lines = Vec::new();
+    if !content.is_empty() {
+        lines.extend_from_slice(&(content.len() as u32 | PLAIN).to_le_bytes());
+        lines.extend_from_slice(&[0; 4]);
+        lines.extend_from_slice(&check(0, content).to_le_bytes());
+    }
+    let trailer = trailer(
+        content.len() as u64,
+        &lines,
+        blake3::hash(content).as_bytes(),
+    );
+    out.extend_from_slice(&lines);
+    out.extend_from_slice(&trailer);
+    Ok(out)
+}
+
+/// The end of an object.
+fn trailer(length: u64, lines: &[u8], id: &[u8; 32]) -> [u8; TRAILER] {
     let mut trailer = [0u8; TRAILER];
     trailer[..8].copy_from_slice(&MAGIC);
     set_u32(&mut trailer, 8, FORMAT);
     set_u32(&mut trailer, 12, FRAME as u32);
     set_u64(&mut trailer, 16, length);
     set_u64(&mut trailer, 24, (lines.len() / LINE) as u64);
-    set_u64(&mut trailer, 32, check(0, &lines));
-    trailer[40..72].copy_from_slice(&id);
+    set_u64(&mut trailer, 32, check(0, lines));
+    trailer[40..72].copy_from_slice(id);
     let sum = check(0, &trailer[..72]);
     set_u64(&mut trailer, 72, sum);
-    lines.extend_from_slice(&trailer);
-    out.write_at(offset, &lines).map_err(failed("write"))?;
-    out.sync().map_err(failed("sync"))?;
-    files.rename(&temporary, &path).map_err(failed("rename"))?;
-    Ok(id)
+    trailer
 }
 
 /// Reads until the buffer is full or the source ends.

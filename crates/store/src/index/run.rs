@@ -569,7 +569,7 @@ mod tests {
             prop_assert_eq!(&back, &all);
             for (s, p, c) in asks {
                 let want = all.iter().rfind(|e| e.space == s && e.page == p && e.checkpoint <= c);
-                prop_assert_eq!(run.newest(s, p, c).unwrap().as_ref(), want);
+                prop_assert_eq!(run.newest(s, p, c).unwrap(), want.copied());
             }
         }
 

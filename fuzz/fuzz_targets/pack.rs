@@ -1,0 +1,4 @@
+//! See `stillframe_store::decoders::pack`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| stillframe_store::decoders::pack(bytes));

@@ -1,0 +1,4 @@
+//! See `stillframe_store::decoders::recording`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| stillframe_store::decoders::recording(bytes));
