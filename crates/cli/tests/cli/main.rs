@@ -15,6 +15,7 @@ mod export;
 mod reading;
 mod synthetic;
 mod usage;
+mod vector;
 
 use std::ffi::OsStr;
 use std::process::Command;
