@@ -6,7 +6,7 @@ use crate::objects::Objects;
 use crate::pipeline::{Batch, Pipeline};
 use crate::plan::{Facts, Plan};
 use crate::populated::Populated;
-use crate::tracker::{Found, Tracker};
+use crate::tracker::{Found, Tracker, join};
 use std::ops::Range;
 use stillframe_image::{AddressSpace, CheckpointId, Coverage, Gap, Mapping, PAGE_SIZE, PageNumber};
 use stillframe_linux::copy::{Copier, PageArena};
@@ -113,7 +113,7 @@ impl Space {
         self.plan.clear();
         if !self.carried.is_empty() {
             self.found.dirty.append(&mut self.carried);
-            self.found.dirty.sort_unstable_by_key(|r| r.start);
+            join(&mut self.found.dirty);
         }
         let mut swapping = Swapping { pid: self.pid, known: None };
         let objects = &self.objects;

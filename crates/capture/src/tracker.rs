@@ -24,6 +24,9 @@ pub struct Tracker {
     uffd: Userfaultfd,
     scanner: Scanner,
     regions: Vec<Region>,
+    /// Registered since the last look: all of it counts as written, whatever its pages say. They
+    /// may bear marks of an earlier registration, which moving memory does not always remove.
+    fresh: Vec<Range<u64>>,
 }
 
 /// What a look at the whole address space found.
@@ -38,7 +41,7 @@ pub struct Found {
 impl Tracker {
     /// Takes over the target's userfaultfd.
     pub const fn new(uffd: Userfaultfd, scanner: Scanner) -> Self {
-        Self { uffd, scanner, regions: Vec::new() }
+        Self { uffd, scanner, regions: Vec::new(), fresh: Vec::new() }
     }
 
     /// For classifying pages.
@@ -66,7 +69,10 @@ impl Tracker {
         }
         for range in wanted {
             match self.uffd.register(range.clone())? {
-                Registration::Registered => layout.track(range, &Tracking::Tracked),
+                Registration::Registered => {
+                    layout.track(range.clone(), &Tracking::Tracked);
+                    self.fresh.push(range);
+                }
                 Registration::NotSupported | Registration::Gone => {
                     layout.track(range.clone(), &Tracking::Copied);
                     refused.push((range, "the kernel cannot track this sort of memory"));
@@ -123,6 +129,7 @@ impl Tracker {
                         if registered == Registration::Registered {
                             layout.track(mapping.clone(), &Tracking::Tracked);
                             at = mapping.start;
+                            self.fresh.push(mapping);
                         } else {
                             layout.track(mapping.clone(), &Tracking::Copied);
                             at = mapping.end;
@@ -131,8 +138,24 @@ impl Tracker {
                 }
             }
         }
+        if !self.fresh.is_empty() {
+            found.dirty.append(&mut self.fresh);
+            join(&mut found.dirty);
+        }
         Ok(())
     }
+}
+
+/// Sorts ranges and joins those that touch or overlap.
+pub fn join(ranges: &mut Vec<Range<u64>>) {
+    ranges.sort_unstable_by_key(|r| r.start);
+    ranges.dedup_by(|next, last| {
+        let touch = next.start <= last.end;
+        if touch {
+            last.end = last.end.max(next.end);
+        }
+        touch
+    });
 }
 
 /// The next stretch of addresses at or after `from` in which everything mapped is tracked. Holes
@@ -149,4 +172,16 @@ fn next_run(layout: &Layout, from: u64) -> Option<Range<u64>> {
         }
     }
     run
+}
+
+#[cfg(test)]
+mod tests {
+    use super::join;
+
+    #[test]
+    fn joined_ranges_cover_the_same_and_do_not_overlap() {
+        let mut ranges = vec![30..40, 0..10, 10..12, 35..50, 5..8, 60..61];
+        join(&mut ranges);
+        assert_eq!(ranges, [0..12, 30..50, 60..61]);
+    }
 }
