@@ -167,7 +167,7 @@ pub struct LsArgs {
 #[derive(Clone, Debug, Args)]
 pub struct ShowArgs {
     /// The moment: REC@42 (checkpoint 42), REC@12.5s (that time), REC@-3s (before the end),
-    /// REC@first, REC@last, REC@crash.
+    /// REC@first, REC@last, REC@crash, REC@exit.
     #[arg(value_name = "REC@MOMENT")]
     pub moment: OsString,
     /// As JSON, with everything.
@@ -197,7 +197,7 @@ pub struct ExportArgs {
     #[arg(long, required = true)]
     pub core: bool,
     /// The moment: REC@42 (checkpoint 42), REC@12.5s (that time), REC@-3s (before the end),
-    /// REC@first, REC@last, REC@crash.
+    /// REC@first, REC@last, REC@crash, REC@exit.
     #[arg(value_name = "REC@MOMENT")]
     pub moment: OsString,
     /// The file to write.

@@ -169,10 +169,11 @@ pub(super) fn mappings(out: &mut impl Write, checkpoint: &Checkpoint) -> io::Res
                 output::printable(reason.as_bytes())
             )?;
         }
-        if let Some(file) = space.file_of(mapping) {
-            if file.object.is_none() {
-                write!(out, " [file not in the recording]")?;
-            }
+        if space
+            .file_of(mapping)
+            .is_some_and(|file| file.object.is_none())
+        {
+            write!(out, " [file not in the recording]")?;
         }
         writeln!(out)?;
     }
