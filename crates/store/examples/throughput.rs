@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use stillframe_image::*;
 use stillframe_store::*;
 
-const BASE: u64 = 0x5555_0000_0;
+const BASE: u64 = 0x5_5550_0000;
 
 struct Rng(u64);
 

@@ -86,10 +86,10 @@ pub fn recording(bytes: &[u8]) {
 /// An object.
 pub fn object(bytes: &[u8]) {
     let Ok(mut file) = tempfile() else { return };
-    if file.write_all(bytes).is_ok() {
-        if let Ok(object) = objects::Object::from_file(file, String::new()) {
-            let _ = object.verify();
-        }
+    if file.write_all(bytes).is_ok()
+        && let Ok(object) = objects::Object::from_file(file, String::new())
+    {
+        let _ = object.verify();
     }
 }
 
@@ -114,8 +114,13 @@ fn tempfile() -> rustix::io::Result<std::fs::File> {
     rustix::fs::memfd_create("fuzz", rustix::fs::MemfdFlags::CLOEXEC).map(Into::into)
 }
 
+/// Takes any bytes.
+pub type Decoder = fn(&[u8]);
+/// A decoder, a name, and what to give it.
+pub type Seed = (&'static str, String, Vec<u8>);
+
 /// All of them by name.
-pub const ALL: [(&str, fn(&[u8])); 12] = [
+pub const ALL: [(&str, Decoder); 12] = [
     ("record", record),
     ("pack", pack),
     ("delta", delta),
@@ -135,14 +140,14 @@ pub const ALL: [(&str, fn(&[u8])); 12] = [
 ///
 /// # Errors
 /// None that a working system has: files are kept in memory.
-pub fn corpus() -> Result<Vec<(&'static str, String, Vec<u8>)>, crate::Error> {
+pub fn corpus() -> Result<Vec<Seed>, crate::Error> {
     use crate::VersionRef;
     use crate::log::record::{Kind, encode};
     use crate::log::table::PageEntry;
     use crate::pack::delta as difference;
     use crate::pack::encode::PackBuilder;
 
-    let mut out: Vec<(&'static str, String, Vec<u8>)> = Vec::new();
+    let mut out: Vec<Seed> = Vec::new();
     let at = Location(AT);
     let older = VersionRef {
         pack: Location::new(1, 32 << 3).0,

@@ -315,10 +315,10 @@ impl Object {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        if let Some((n, content)) = last {
-            if n == number {
-                return Ok(content);
-            }
+        if let Some((n, content)) = last
+            && n == number
+        {
+            return Ok(content);
         }
         let info = *self
             .frames

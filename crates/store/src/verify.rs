@@ -150,12 +150,11 @@ impl Packs for Through<'_> {
         };
         {
             let mut held = lock();
-            if let Some(i) = held.iter().rposition(|(place, _, _)| *place == at.0) {
-                if let Some(found) = held.remove(i) {
-                    let pack = Arc::clone(&found.1);
-                    held.push_back(found);
-                    return Ok(pack);
-                }
+            let place = held.iter().rposition(|(place, _, _)| *place == at.0);
+            if let Some(found) = place.and_then(|i| held.remove(i)) {
+                let pack = Arc::clone(&found.1);
+                held.push_back(found);
+                return Ok(pack);
             }
         }
         let (payload, _) = self.log.read(at, Kind::Pack)?;

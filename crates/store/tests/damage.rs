@@ -1,4 +1,5 @@
 //! Cut, flipped, unwritable: what was committed is given back bit for bit, or refused.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
 

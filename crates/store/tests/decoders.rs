@@ -1,5 +1,6 @@
 //! Every decoder over the corpus of the fuzz targets and mutations of it: what `cargo fuzz` does
 //! for hours, for a second.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::path::Path;
 use stillframe_store::decoders;

@@ -1,5 +1,6 @@
 //! Random histories against a model: every page of every checkpoint, however the limits are set,
 //! finished or killed, with the index or without it, opened late or followed live.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
 

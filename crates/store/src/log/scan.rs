@@ -116,7 +116,10 @@ impl LogReader {
     /// If it is damaged, or another kind, or the file cannot be read.
     pub fn read(&self, at: Location, kind: Kind) -> Result<(Vec<u8>, u64), Error> {
         let name = kind.name();
-        if at.offset() % 8 != 0 || (at.offset() as usize) < segment::HEADER || at.segment() == 0 {
+        if !at.offset().is_multiple_of(8)
+            || (at.offset() as usize) < segment::HEADER
+            || at.segment() == 0
+        {
             return Err(Self::damaged(at, name, "no record can stand there"));
         }
         let file = match self.file(at.segment()) {

@@ -49,6 +49,11 @@ pub fn decode_header(
 /// Magic of a segment.
 pub const MAGIC: [u8; 8] = *b"STILLSEG";
 
+/// Payloads from this length on are sampled before they are compressed.
+const SAMPLED: usize = 32 << 10;
+/// Bytes of a sample.
+const SAMPLE: usize = 4096;
+
 /// Compresses payloads where that helps.
 pub struct Packer {
     context: zstd::bulk::Compressor<'static>,
@@ -75,6 +80,9 @@ impl Packer {
         if raw.len() < 32 {
             return None;
         }
+        if raw.len() >= SAMPLED && self.is_noise(raw) {
+            return None;
+        }
         self.buffer.clear();
         // zstd gives up by itself once the output would not fit.
         self.buffer.reserve(raw.len() - raw.len() / 32);
@@ -83,6 +91,19 @@ impl Packer {
             Ok(n) if n < limit => Some(&self.buffer),
             _ => None,
         }
+    }
+
+    /// Whether samples from the beginning, the middle and the end do not compress at all.
+    fn is_noise(&mut self, raw: &[u8]) -> bool {
+        [0, raw.len() / 2, raw.len() - SAMPLE]
+            .into_iter()
+            .all(|at| {
+                let sample = raw.get(at..at + SAMPLE).unwrap_or_default();
+                self.buffer.clear();
+                self.buffer.reserve(SAMPLE + 512);
+                let done = self.context.compress_to_buffer(sample, &mut self.buffer);
+                done.is_ok_and(|n| n >= SAMPLE - SAMPLE / 32)
+            })
     }
 
     /// Bytes held.

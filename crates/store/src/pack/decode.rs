@@ -104,6 +104,11 @@ impl Pack {
         self.slots.len() as u32
     }
 
+    /// Whether its versions are long on the whole: keyframes rather than differences.
+    pub fn is_mostly_whole(&self) -> bool {
+        self.bytes.len() > 1024 * self.slots.len()
+    }
+
     /// Bytes of memory it takes.
     pub fn memory(&self) -> usize {
         self.bytes.capacity() + self.slots.capacity() * size_of::<Slot>() + 64

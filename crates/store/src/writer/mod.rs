@@ -388,10 +388,10 @@ impl Writer {
     /// Writes a section if it is not the one of the last checkpoint; gives its place.
     fn section(&mut self, kind: SectionKind, bytes: Vec<u8>) -> Result<Location, Error> {
         let last = self.sections.iter().position(|s| s.kind == kind);
-        if let Some(last) = last.and_then(|i| self.sections.get(i)) {
-            if last.bytes == bytes {
-                return Ok(last.at);
-            }
+        if let Some(last) = last.and_then(|i| self.sections.get(i))
+            && last.bytes == bytes
+        {
+            return Ok(last.at);
         }
         let (at, _) = self.log.append(Kind::Section, &bytes)?;
         let new = LastSection { kind, bytes, at };

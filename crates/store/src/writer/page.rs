@@ -77,11 +77,11 @@ impl Writer {
     /// Stores whole content, or finds it.
     fn whole(&mut self, new: &Page, may_be_sparse: bool) -> Result<Point, Error> {
         let digest = self.dedup.digest(new);
-        if let Some((version, depth)) = self.dedup.find(digest) {
-            if depth <= self.options.chain_limit {
-                self.counts.duplicates += 1;
-                return Ok(Point::at(version, depth, 0));
-            }
+        if let Some((version, depth)) = self.dedup.find(digest)
+            && depth <= self.options.chain_limit
+        {
+            self.counts.duplicates += 1;
+            return Ok(Point::at(version, depth, 0));
         }
         self.begin_version();
         let mut point = None;
@@ -146,12 +146,12 @@ impl Writer {
     fn difference(&mut self, key: Key, i: u32, new: &Page, against: Against) -> Result<(), Error> {
         let length = self.scratch.len();
         let digest = (length > WORTH_HASHING).then(|| self.dedup.digest(new));
-        if let Some((version, depth)) = digest.and_then(|d| self.dedup.find(d)) {
-            if depth <= self.options.chain_limit {
-                self.counts.duplicates += 1;
-                self.keep(key, i, new, Point::at(version, depth, 0));
-                return Ok(());
-            }
+        if let Some((version, depth)) = digest.and_then(|d| self.dedup.find(d))
+            && depth <= self.options.chain_limit
+        {
+            self.counts.duplicates += 1;
+            self.keep(key, i, new, Point::at(version, depth, 0));
+            return Ok(());
         }
         self.begin_version();
         let meta = self.shadow.meta(i);

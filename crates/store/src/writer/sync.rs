@@ -2,7 +2,7 @@
 
 use crate::files::{Files, Output};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -96,7 +96,7 @@ impl Drop for Syncer {
     }
 }
 
-fn run(shared: &(Mutex<State>, Condvar), dir: &PathBuf, store: &dyn Files, every: Duration) {
+fn run(shared: &(Mutex<State>, Condvar), dir: &Path, store: &dyn Files, every: Duration) {
     loop {
         let state = locked(shared);
         let (state, _) = shared
@@ -111,7 +111,7 @@ fn run(shared: &(Mutex<State>, Condvar), dir: &PathBuf, store: &dyn Files, every
     }
 }
 
-fn round(shared: &(Mutex<State>, Condvar), dir: &PathBuf, store: &dyn Files) {
+fn round(shared: &(Mutex<State>, Condvar), dir: &Path, store: &dyn Files) {
     let (files, created) = {
         let mut state = locked(shared);
         if !std::mem::take(&mut state.dirty) {
@@ -126,7 +126,7 @@ fn round(shared: &(Mutex<State>, Condvar), dir: &PathBuf, store: &dyn Files) {
         }
     }
     if created {
-        for path in [dir.clone(), dir.join("log")] {
+        for path in [dir.to_path_buf(), dir.join("log")] {
             if let Err(e) = store.sync_directory(&path) {
                 result = Err((path, e));
             }

@@ -1,5 +1,6 @@
 //! A recording beside a model of what it should hold.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +13,7 @@ use stillframe_store::*;
 pub type Page = [u8; PAGE_SIZE];
 
 /// First page of the one mapping of the model.
-pub const BASE: u64 = 0x7f00_0000_0;
+pub const BASE: u64 = 0x7_f000_0000;
 pub const PAGES: u64 = 24;
 
 /// What a checkpoint should hold: for each page its content, if it was ever written.
