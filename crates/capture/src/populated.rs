@@ -64,11 +64,6 @@ impl Populated {
         self.visit(range, true, |_| ());
     }
 
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.chunks.clear();
-    }
-
     fn visit(&mut self, range: Range<u64>, remove: bool, mut found: impl FnMut(PageNumber)) {
         let first = range.start / PAGE_SIZE as u64;
         let end = range.end.div_ceil(PAGE_SIZE as u64);
