@@ -12,15 +12,28 @@ use std::sync::Arc;
 pub struct Pack {
     at: Location,
     bytes: Vec<u8>,
+    /// Other packs referred to.
+    packs: Vec<u64>,
     slots: Vec<Slot>,
+    /// Where the checks begin in the payload.
+    checks: usize,
 }
 
+/// One version of a pack.
+struct Version<'a> {
+    base: Base,
+    body: &'a [u8],
+    check: u32,
+}
+
+/// Kept small: a cache of packs of differences is mostly these.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    base: Base,
+    /// As on disk: 0 none, 1 zeros, 2 this pack, 3+i the i-th of the list.
+    base: u32,
+    base_slot: u32,
+    /// Where the body begins in the payload.
     start: u32,
-    length: u32,
-    check: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,45 +63,34 @@ impl Pack {
             if pack >= at {
                 return Err(Malformed("it refers to what does not lie before it"));
             }
-            packs.push(pack);
+            packs.push(pack.0);
         }
-        let mut slots = Vec::with_capacity(n);
+        let mut slots: Vec<Slot> = Vec::with_capacity(n);
         let (mut slot, mut start) = (0u64, 0u32);
         for i in 0..n {
-            let base = match c.varint_up_to(2 + b as u64)? {
-                0 => Base::None,
-                1 => Base::Version(VersionRef::ZERO),
-                code => {
-                    slot = c.difference(slot)?;
-                    let number =
-                        u32::try_from(slot).map_err(|_| Malformed("a slot is impossible"))?;
-                    if code == 2 && number as usize >= i {
-                        return Err(Malformed("it refers to what does not lie before it"));
-                    }
-                    let pack = if code == 2 { at } else { packs[code - 3] };
-                    Base::Version(VersionRef {
-                        pack: pack.0,
-                        slot: number,
-                    })
-                }
-            };
+            let base = c.varint_up_to(2 + b as u64)? as u32;
+            if base >= 2 {
+                slot = c.difference(slot)?;
+            }
+            let base_slot = u32::try_from(slot).map_err(|_| Malformed("a slot is impossible"))?;
+            if base == 2 && base_slot as usize >= i {
+                return Err(Malformed("it refers to what does not lie before it"));
+            }
             let length = c.varint_up_to(2 << 20)? as u32;
-            if matches!(base, Base::None) && length as usize != ZERO_PAGE.len() {
+            if base == 0 && length as usize != ZERO_PAGE.len() {
                 return Err(Malformed("a keyframe is not a page long"));
             }
             slots.push(Slot {
                 base,
+                base_slot,
                 start,
-                length,
-                check: 0,
             });
             start = start
                 .checked_add(length)
                 .ok_or(Malformed("it is too long"))?;
         }
-        for slot in &mut slots {
-            slot.check = c.u32()?;
-        }
+        let checks = bytes.len() - c.rest().len();
+        c.take(4 * n)?;
         if c.rest().len() != start as usize {
             return Err(Malformed("its versions have another length"));
         }
@@ -96,7 +98,13 @@ impl Pack {
         for slot in &mut slots {
             slot.start += offset;
         }
-        Ok(Self { at, bytes, slots })
+        Ok(Self {
+            at,
+            bytes,
+            packs,
+            slots,
+            checks,
+        })
     }
 
     /// How many versions it has.
@@ -111,17 +119,41 @@ impl Pack {
 
     /// Bytes of memory it takes.
     pub fn memory(&self) -> usize {
-        self.bytes.capacity() + self.slots.capacity() * size_of::<Slot>() + 64
+        self.bytes.capacity() + self.slots.capacity() * size_of::<Slot>() + 128
     }
 
-    fn slot(&self, number: u32) -> Result<(Slot, &[u8]), Error> {
-        self.slots
-            .get(number as usize)
-            .and_then(|s| {
-                let end = s.start as usize + s.length as usize;
-                Some((*s, self.bytes.get(s.start as usize..end)?))
-            })
+    fn version(&self, number: u32) -> Result<Version<'_>, Error> {
+        self.find(number as usize)
             .ok_or_else(|| Error::Damaged(format!("the pack in {} has no slot {number}", self.at)))
+    }
+
+    fn find(&self, i: usize) -> Option<Version<'_>> {
+        let slot = self.slots.get(i)?;
+        let end = self
+            .slots
+            .get(i + 1)
+            .map_or(self.bytes.len(), |next| next.start as usize);
+        let body = self.bytes.get(slot.start as usize..end)?;
+        let check = self.bytes.get(self.checks + 4 * i..)?.first_chunk()?;
+        let base = match slot.base {
+            0 => Base::None,
+            1 => Base::Version(VersionRef::ZERO),
+            code => {
+                let pack = match code.checked_sub(3) {
+                    None => self.at.0,
+                    Some(i) => *self.packs.get(i as usize)?,
+                };
+                Base::Version(VersionRef {
+                    pack,
+                    slot: slot.base_slot,
+                })
+            }
+        };
+        Some(Version {
+            base,
+            body,
+            check: u32::from_le_bytes(*check),
+        })
     }
 }
 
@@ -161,9 +193,9 @@ pub fn content(packs: &dyn Packs, version: VersionRef, out: &mut Page) -> Result
             Some((last, _)) if last.at.0 == next.pack => Arc::clone(last),
             _ => packs.pack(Location(next.pack))?,
         };
-        let (slot, body) = pack.slot(next.slot)?;
-        expected.get_or_insert(slot.check);
-        match slot.base {
+        let Version { base, body, check } = pack.version(next.slot)?;
+        expected.get_or_insert(check);
+        match base {
             Base::None => {
                 out.copy_from_slice(body);
                 break;
@@ -179,8 +211,7 @@ pub fn content(packs: &dyn Packs, version: VersionRef, out: &mut Page) -> Result
         }
     }
     for (pack, slot) in chain.iter().rev() {
-        let (_, body) = pack.slot(*slot)?;
-        delta::apply(body, out).map_err(|e| wrong(e.0))?;
+        delta::apply(pack.version(*slot)?.body, out).map_err(|e| wrong(e.0))?;
     }
     if expected == Some(page_check(out)) {
         Ok(())
