@@ -15,7 +15,9 @@ pub struct Chunk {
 impl Chunk {
     /// The pages, in order.
     pub fn pages(&self) -> impl Iterator<Item = PageNumber> + '_ {
-        self.ranges.iter().flat_map(|r| (r.start / PAGE..r.end / PAGE).map(PageNumber))
+        self.ranges
+            .iter()
+            .flat_map(|r| (r.start / PAGE..r.end / PAGE).map(PageNumber))
     }
 }
 
@@ -32,7 +34,11 @@ pub fn chunks(ranges: &[Range<u64>], limit: usize) -> impl Iterator<Item = Chunk
             let end = range.end.min(range.start + room);
             room -= end - range.start;
             chunk.ranges.push(range.start..end);
-            current = if end < range.end { Some(end..range.end) } else { rest.next() };
+            current = if end < range.end {
+                Some(end..range.end)
+            } else {
+                rest.next()
+            };
         }
         (!chunk.ranges.is_empty()).then_some(chunk)
     })
@@ -44,9 +50,13 @@ mod tests {
 
     #[test]
     fn every_page_is_in_one_chunk_in_order() {
-        let ranges: Vec<_> =
-            [(0, 3), (10, 11), (20, 45), (50, 52)].map(|(a, b)| a * PAGE..b * PAGE).into();
-        let all: Vec<u64> = ranges.iter().flat_map(|r| r.start / PAGE..r.end / PAGE).collect();
+        let ranges: Vec<_> = [(0, 3), (10, 11), (20, 45), (50, 52)]
+            .map(|(a, b)| a * PAGE..b * PAGE)
+            .into();
+        let all: Vec<u64> = ranges
+            .iter()
+            .flat_map(|r| r.start / PAGE..r.end / PAGE)
+            .collect();
         for limit in 1..40 {
             let mut seen = Vec::new();
             for chunk in chunks(&ranges, limit) {

@@ -161,7 +161,11 @@ impl Engine {
         limit: Duration,
     ) -> Result<Outcome, Error> {
         let full = marks.contains(Marks::FULL);
-        let mut tick = Tick { marks, precopy_pause_ns: self.completion_ns, ..Tick::default() };
+        let mut tick = Tick {
+            marks,
+            precopy_pause_ns: self.completion_ns,
+            ..Tick::default()
+        };
         self.completion_ns = 0;
         // A dying target does not run, so there is nothing to gain from copying early.
         if !marks.contains(Marks::CRASH) && !marks.contains(Marks::EXIT) {
@@ -196,7 +200,8 @@ impl Engine {
         };
         match Injector::prepare(&mut halt) {
             Ok(mut injector) => {
-                self.state.inject(&mut injector, &mut halt, COMPLETION_CALLS);
+                self.state
+                    .inject(&mut injector, &mut halt, COMPLETION_CALLS);
                 injector.finish(&mut halt)?;
             }
             Err(error) => tracing::debug!("state is not completed: {error}"),
@@ -257,7 +262,9 @@ impl Engine {
             Stop::TimedOut { why, .. } => return Ok(Outcome::NotStopped(why)),
             Stop::Event(event) => return Ok(Outcome::Event(event)),
         };
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         tick.at_ns = nanos(halt.stopped_at().saturating_duration_since(self.started));
         tick.wall_ns = nanos(wall);
         tick.phases.stop = clock.lap();
@@ -353,7 +360,9 @@ fn set_up(tracee: &mut Tracee, state: &mut State, options: &Options) -> Result<S
         Stop::Event(event) => return Err(Error::EndedEarly { pid, event }),
     };
     let mut injector = Injector::prepare(&mut halt).map_err(setup)?;
-    let fd = injector.userfaultfd(&mut halt, Userfaultfd::CREATE_FLAGS).map_err(setup)?;
+    let fd = injector
+        .userfaultfd(&mut halt, Userfaultfd::CREATE_FLAGS)
+        .map_err(setup)?;
     let uffd = Userfaultfd::handshake(fd).map_err(setup)?;
     state.inject(&mut injector, &mut halt, SET_UP_CALLS);
     injector.finish(&mut halt).map_err(setup)?;
@@ -369,7 +378,9 @@ struct Clock {
 
 impl Clock {
     fn start() -> Self {
-        Self { last: Instant::now() }
+        Self {
+            last: Instant::now(),
+        }
     }
 
     /// Nanoseconds since the last lap.

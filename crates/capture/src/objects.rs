@@ -79,7 +79,12 @@ impl Objects {
                 self.private(&mapping, found, layout, pipeline);
             }
         }
-        self.shared.retain(|file, _| layout.mappings().iter().any(|m| m.shared && key(m) == *file));
+        self.shared.retain(|file, _| {
+            layout
+                .mappings()
+                .iter()
+                .any(|m| m.shared && key(m) == *file)
+        });
     }
 
     fn private(

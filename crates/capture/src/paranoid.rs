@@ -66,27 +66,33 @@ impl Checker {
         let (sender, receiver) = bounded::<(CheckpointId, Witness)>(0);
         let (spare, spares) = bounded(4);
         let path = path.to_owned();
-        let thread = std::thread::Builder::new().name("still-paranoid".into()).spawn(move || {
-            let mut mirror = Mirror { path, recording: None, pages: HashMap::new() };
-            while let Ok((id, witness)) = receiver.recv() {
-                let result = mirror.compare(id, &witness)?;
-                let mut total = findings.lock().unwrap_or_else(PoisonError::into_inner);
-                total.checkpoints += 1;
-                total.pages += result.pages;
-                total.differences += result.differences;
-                for line in result.described {
-                    if total.described.len() < DESCRIBED {
-                        tracing::error!("{line}");
-                        total.described.push(line);
+        let thread = std::thread::Builder::new()
+            .name("still-paranoid".into())
+            .spawn(move || {
+                let mut mirror = Mirror {
+                    path,
+                    recording: None,
+                    pages: HashMap::new(),
+                };
+                while let Ok((id, witness)) = receiver.recv() {
+                    let result = mirror.compare(id, &witness)?;
+                    let mut total = findings.lock().unwrap_or_else(PoisonError::into_inner);
+                    total.checkpoints += 1;
+                    total.pages += result.pages;
+                    total.differences += result.differences;
+                    for line in result.described {
+                        if total.described.len() < DESCRIBED {
+                            tracing::error!("{line}");
+                            total.described.push(line);
+                        }
                     }
+                    drop(total);
+                    let mut arena = witness.arena;
+                    arena.clear();
+                    let _ = spare.try_send(arena);
                 }
-                drop(total);
-                let mut arena = witness.arena;
-                arena.clear();
-                let _ = spare.try_send(arena);
-            }
-            Ok(())
-        })?;
+                Ok(())
+            })?;
         Ok((Self { sender, thread }, spares))
     }
 
@@ -127,10 +133,15 @@ impl Mirror {
         let mut contents = witness.arena.pages().iter();
         for span in &witness.spans {
             let pages = PageNumber::of(span.start)..PageNumber::of(span.end);
-            let mut versions = memory.pages_with_versions(pages.clone())?.into_iter().peekable();
+            let mut versions = memory
+                .pages_with_versions(pages.clone())?
+                .into_iter()
+                .peekable();
             for page in (pages.start.0..pages.end.0).map(PageNumber) {
                 let version = versions.next_if(|(p, _)| *p == page).map(|(_, v)| v);
-                let Some(expected) = contents.next() else { break };
+                let Some(expected) = contents.next() else {
+                    break;
+                };
                 if witness.unreadable.binary_search(&page.address()).is_ok() {
                     continue;
                 }
@@ -193,8 +204,16 @@ impl Findings {
         expected: &[u8; PAGE_SIZE],
     ) {
         let bytes = stored.iter().zip(expected).filter(|(a, b)| a != b).count();
-        let first = stored.iter().zip(expected).position(|(a, b)| a != b).unwrap_or(0);
-        let source = if version.is_some() { "a version" } else { "no version" };
+        let first = stored
+            .iter()
+            .zip(expected)
+            .position(|(a, b)| a != b)
+            .unwrap_or(0);
+        let source = if version.is_some() {
+            "a version"
+        } else {
+            "no version"
+        };
         self.note(format!(
             "checkpoint {id}: page {:#x} differs in {bytes} bytes from offset {first} ({source}: \
              {:#04x}, memory {:#04x})",

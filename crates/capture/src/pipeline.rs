@@ -62,8 +62,16 @@ enum Message {
     Zeros(Vec<PageNumber>),
     Discard(Vec<std::ops::Range<u64>>),
     Forget,
-    Object { device: (u32, u32), inode: u64, file: File },
-    Commit { checkpoint: Box<Checkpoint>, tick: Tick, witness: Option<Witness> },
+    Object {
+        device: (u32, u32),
+        inode: u64,
+        file: File,
+    },
+    Commit {
+        checkpoint: Box<Checkpoint>,
+        tick: Tick,
+        witness: Option<Witness>,
+    },
     Finish(Summary),
 }
 
@@ -104,16 +112,25 @@ impl Pipeline {
             gauge: Arc::clone(&gauge),
             objects: HashMap::new(),
         };
-        let thread = std::thread::Builder::new().name("still-store".into()).spawn(move || {
-            let result = store.run();
-            if result.is_err() {
-                // The capture thread may be waiting for its target for a long time; wake it. If
-                // it is gone there is nobody to wake.
-                let _ = (&alarm).write_all(b"!");
-            }
-            result
-        })?;
-        Ok(Self { sender, spare, done, gauge, failed, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("still-store".into())
+            .spawn(move || {
+                let result = store.run();
+                if result.is_err() {
+                    // The capture thread may be waiting for its target for a long time; wake it. If
+                    // it is gone there is nobody to wake.
+                    let _ = (&alarm).write_all(b"!");
+                }
+                result
+            })?;
+        Ok(Self {
+            sender,
+            spare,
+            done,
+            gauge,
+            failed,
+            thread: Some(thread),
+        })
     }
 
     /// Readable once storing has failed (or ended).
@@ -144,13 +161,18 @@ impl Pipeline {
     pub fn batch(&self) -> stillframe_linux::Result<Batch> {
         match self.spare.try_recv() {
             Ok(batch) => Ok(batch),
-            Err(_) => Ok(Batch { pages: Vec::new(), arena: PageArena::new(BATCH_PAGES)? }),
+            Err(_) => Ok(Batch {
+                pages: Vec::new(),
+                arena: PageArena::new(BATCH_PAGES)?,
+            }),
         }
     }
 
     /// Hands over pages.
     pub fn pages(&self, batch: Batch) {
-        self.gauge.bytes.fetch_add((batch.pages.len() * PAGE_SIZE) as u64, Ordering::Relaxed);
+        self.gauge
+            .bytes
+            .fetch_add((batch.pages.len() * PAGE_SIZE) as u64, Ordering::Relaxed);
         self.send(Message::Pages(batch));
     }
 
@@ -175,13 +197,21 @@ impl Pipeline {
 
     /// Hands over a mapped file to be kept by content.
     pub fn object(&self, device: (u32, u32), inode: u64, file: File) {
-        self.send(Message::Object { device, inode, file });
+        self.send(Message::Object {
+            device,
+            inode,
+            file,
+        });
     }
 
     /// Commits the checkpoint whose pages were handed over before.
     pub fn commit(&self, checkpoint: Box<Checkpoint>, tick: Tick, witness: Option<Witness>) {
         self.gauge.commits.fetch_add(1, Ordering::Relaxed);
-        self.send(Message::Commit { checkpoint, tick, witness });
+        self.send(Message::Commit {
+            checkpoint,
+            tick,
+            witness,
+        });
     }
 
     /// Checkpoints committed since this was last asked.
@@ -236,8 +266,16 @@ impl Store {
                     }
                 }
                 Message::Forget => self.writer.forget(SPACE),
-                Message::Object { device, inode, file } => self.object(device, inode, file)?,
-                Message::Commit { checkpoint, tick, witness } => {
+                Message::Object {
+                    device,
+                    inode,
+                    file,
+                } => self.object(device, inode, file)?,
+                Message::Commit {
+                    checkpoint,
+                    tick,
+                    witness,
+                } => {
                     self.commit(checkpoint, &tick, witness)?;
                 }
                 Message::Finish(summary) => {
@@ -256,7 +294,9 @@ impl Store {
                 self.writer.page(SPACE, *page, bytes)?;
             }
         }
-        self.gauge.bytes.fetch_sub((batch.pages.len() * PAGE_SIZE) as u64, Ordering::Relaxed);
+        self.gauge
+            .bytes
+            .fetch_sub((batch.pages.len() * PAGE_SIZE) as u64, Ordering::Relaxed);
         batch.pages.clear();
         batch.arena.clear();
         // More spares than are kept are let go.
@@ -292,7 +332,11 @@ impl Store {
         }
         let writer_bytes = self.writer.memory_bytes();
         // The capture thread may have ended already; then nobody counts.
-        let _ = self.done.send(Done { tick: *tick, committed, writer_bytes });
+        let _ = self.done.send(Done {
+            tick: *tick,
+            committed,
+            writer_bytes,
+        });
         Ok(())
     }
 }

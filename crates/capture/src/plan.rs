@@ -51,7 +51,11 @@ impl Plan {
 
     /// Pages to copy.
     pub fn pages(&self) -> u64 {
-        self.copy.iter().chain(&self.force).map(|r| (r.end - r.start) / PAGE_SIZE as u64).sum()
+        self.copy
+            .iter()
+            .chain(&self.force)
+            .map(|r| (r.end - r.start) / PAGE_SIZE as u64)
+            .sum()
     }
 
     /// Adds tracked pages that were written.
@@ -89,7 +93,10 @@ impl Plan {
         }
         let file = mapping.inode != 0 && mapping.kind == MappingKind::File;
         let small = (piece.end - piece.start) / PAGE_SIZE as u64 <= SMALL;
-        if (small && !file) || mapping.kind == MappingKind::Huge || (file && (facts.by_value)(mapping)) {
+        if (small && !file)
+            || mapping.kind == MappingKind::Huge
+            || (file && (facts.by_value)(mapping))
+        {
             self.take(piece, mapping);
             return Ok(());
         }
@@ -120,7 +127,13 @@ impl Plan {
 
     /// Pages without content of their own: those that had some must be recorded as what they are
     /// now, zero or the file's bytes.
-    fn leave(&mut self, range: Range<u64>, mapping: &Mapping, file: bool, populated: &mut Populated) {
+    fn leave(
+        &mut self,
+        range: Range<u64>,
+        mapping: &Mapping,
+        file: bool,
+        populated: &mut Populated,
+    ) {
         if range.is_empty() {
             return;
         }
@@ -148,8 +161,15 @@ impl Plan {
         scanner: &mut Scanner,
     ) -> Result<u64> {
         let before = self.pages();
-        for extent in facts.layout.extents().iter().filter(|e| e.tracking == Tracking::Copied) {
-            let Some(mapping) = facts.layout.mapping_at(extent.start) else { continue };
+        for extent in facts
+            .layout
+            .extents()
+            .iter()
+            .filter(|e| e.tracking == Tracking::Copied)
+        {
+            let Some(mapping) = facts.layout.mapping_at(extent.start) else {
+                continue;
+            };
             if mapping.kind == MappingKind::Vdso {
                 self.take(extent.range(), mapping);
             } else if mapping.shared {
@@ -174,7 +194,11 @@ impl Plan {
     }
 
     fn take(&mut self, range: Range<u64>, mapping: &Mapping) {
-        let list = if mapping.read { &mut self.copy } else { &mut self.force };
+        let list = if mapping.read {
+            &mut self.copy
+        } else {
+            &mut self.force
+        };
         match list.last_mut() {
             Some(last) if last.end == range.start => last.end = range.end,
             _ => list.push(range),

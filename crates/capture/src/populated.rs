@@ -71,7 +71,10 @@ impl Populated {
             return;
         }
         let mut empty = Vec::new();
-        for (&chunk, words) in self.chunks.range_mut(first / CHUNK_PAGES..=(end - 1) / CHUNK_PAGES) {
+        for (&chunk, words) in self
+            .chunks
+            .range_mut(first / CHUNK_PAGES..=(end - 1) / CHUNK_PAGES)
+        {
             for (index, bits) in words.iter_mut().enumerate() {
                 let base = chunk * CHUNK_PAGES + index as u64 * 64;
                 let mut here = *bits & span_mask(base, first, end);
@@ -102,8 +105,16 @@ const fn span_mask(base: u64, first: u64, end: u64) -> u64 {
     if end <= base || first >= base + 64 {
         return 0;
     }
-    let low = if first > base { u64::MAX << (first - base) } else { u64::MAX };
-    let high = if end < base + 64 { u64::MAX >> (base + 64 - end) } else { u64::MAX };
+    let low = if first > base {
+        u64::MAX << (first - base)
+    } else {
+        u64::MAX
+    };
+    let high = if end < base + 64 {
+        u64::MAX >> (base + 64 - end)
+    } else {
+        u64::MAX
+    };
     low & high
 }
 
@@ -118,7 +129,9 @@ mod tests {
         let mut model = BTreeSet::new();
         let mut state = 12345u64;
         let mut next = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             state >> 33
         };
         for round in 0..20_000 {

@@ -91,7 +91,12 @@ mod tests {
     use super::*;
 
     fn phases(copy: u64) -> Phases {
-        Phases { stop: 50_000, scan: 200_000, copy, ..Phases::default() }
+        Phases {
+            stop: 50_000,
+            scan: 200_000,
+            copy,
+            ..Phases::default()
+        }
     }
 
     #[test]
@@ -114,7 +119,11 @@ mod tests {
         pace.round(5_000, Duration::from_micros(250), Duration::from_millis(5));
         assert!(pace.settled(false));
         pace.boundary(80, &phases(80_000));
-        assert_eq!(pace.rounds(false), 1, "what was copied early counts as written");
+        assert_eq!(
+            pace.rounds(false),
+            1,
+            "what was copied early counts as written"
+        );
         for _ in 0..30 {
             pace.boundary(10, &phases(10_000));
         }

@@ -100,15 +100,21 @@ pub fn record(
         options.force,
     )?;
     let findings = Arc::new(Mutex::new(Findings::default()));
-    let (checker, spares) = if options.paranoid {
-        let (checker, spares) = Checker::start(&options.output, Arc::clone(&findings))
-            .map_err(|source| Error::Resources { what: "a thread", source })?;
-        (Some(checker), Some(spares))
-    } else {
-        (None, None)
-    };
-    let pipeline = Pipeline::start(writer, checker)
-        .map_err(|source| Error::Resources { what: "a thread", source })?;
+    let (checker, spares) =
+        if options.paranoid {
+            let (checker, spares) = Checker::start(&options.output, Arc::clone(&findings))
+                .map_err(|source| Error::Resources {
+                    what: "a thread",
+                    source,
+                })?;
+            (Some(checker), Some(spares))
+        } else {
+            (None, None)
+        };
+    let pipeline = Pipeline::start(writer, checker).map_err(|source| Error::Resources {
+        what: "a thread",
+        source,
+    })?;
     let engine = Engine::new(tracee, pipeline, options.clone(), spares)?;
     let mut session = Session {
         engine,
@@ -129,7 +135,9 @@ fn kernel_release() -> String {
 }
 
 fn wall_ns() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -196,7 +204,11 @@ impl Session<'_> {
         if goals.end.is_some_and(|end| now >= end) {
             return Ok(Some(Verdict::Limit("time")));
         }
-        if self.options.count.is_some_and(|count| self.engine.taken() >= count) {
+        if self
+            .options
+            .count
+            .is_some_and(|count| self.engine.taken() >= count)
+        {
             return Ok(Some(Verdict::Limit("count")));
         }
         if now >= goals.due {
@@ -221,7 +233,11 @@ impl Session<'_> {
                 return self.event(event, goals);
             }
         }
-        let wake_at = [Some(goals.due), goals.end, Some(self.last_seen + SHOW_PERIOD)];
+        let wake_at = [
+            Some(goals.due),
+            goals.end,
+            Some(self.last_seen + SHOW_PERIOD),
+        ];
         match self.wait(wake_at.into_iter().flatten().min())? {
             Wake::Deadline => {
                 if self.last_seen.elapsed() >= SHOW_PERIOD {
@@ -311,13 +327,18 @@ impl Session<'_> {
         self.count();
         self.last_seen = Instant::now();
         let lag = !self.engine.parts().1.has_room();
-        self.observer.progress(&self.stats, self.engine.started().elapsed(), lag);
+        self.observer
+            .progress(&self.stats, self.engine.started().elapsed(), lag);
     }
 
     fn count(&mut self) {
         let (_, pipeline) = self.engine.parts();
         for done in pipeline.done() {
-            self.stats.add(&done.tick, done.committed.raw_bytes, done.committed.stored_bytes);
+            self.stats.add(
+                &done.tick,
+                done.committed.raw_bytes,
+                done.committed.stored_bytes,
+            );
             self.stats.skipped += u64::from(done.tick.skipped);
             self.writer_bytes = self.writer_bytes.max(done.writer_bytes);
         }
@@ -336,7 +357,9 @@ impl Session<'_> {
         let notes = notes(&self.engine.gaps());
         // The target first: whatever storing still takes is not its business.
         let (tracee, mut pipeline, skipped) = self.engine.into_parts();
-        if ended.is_none() && let Err(error) = tracee.detach() {
+        if ended.is_none()
+            && let Err(error) = tracee.detach()
+        {
             tracing::debug!("detaching: {error}");
         }
         self.stats.skipped += u64::from(skipped);
@@ -350,14 +373,20 @@ impl Session<'_> {
             failure = Some(error);
         }
         for done in pipeline.done() {
-            self.stats.add(&done.tick, done.committed.raw_bytes, done.committed.stored_bytes);
+            self.stats.add(
+                &done.tick,
+                done.committed.raw_bytes,
+                done.committed.stored_bytes,
+            );
             self.stats.skipped += u64::from(done.tick.skipped);
             self.writer_bytes = self.writer_bytes.max(done.writer_bytes);
         }
-        let paranoid = self
-            .options
-            .paranoid
-            .then(|| findings.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let paranoid = self.options.paranoid.then(|| {
+            findings
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        });
         Ok(Report {
             stats: self.stats,
             elapsed,
@@ -387,7 +416,10 @@ fn describe(ended: &Ended) -> String {
         Ended::Exited(code) => format!("exited {code}"),
         Ended::Killed { signal, core } => {
             let dumped = if *core { ", core dumped" } else { "" };
-            format!("killed by {}{dumped}", stillframe_image::signal::name(i64::from(*signal)))
+            format!(
+                "killed by {}{dumped}",
+                stillframe_image::signal::name(i64::from(*signal))
+            )
         }
     }
 }

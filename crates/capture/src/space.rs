@@ -9,12 +9,12 @@ use crate::populated::Populated;
 use crate::tracker::{Found, Tracker, join};
 use std::ops::Range;
 use stillframe_image::{AddressSpace, CheckpointId, Coverage, Gap, Mapping, PAGE_SIZE, PageNumber};
+use stillframe_linux::Result;
 use stillframe_linux::copy::{Copier, PageArena};
 use stillframe_linux::pagemap::Scanner;
 use stillframe_linux::proc::maps::{Maps, MapsChange, MapsEntry};
 use stillframe_linux::proc::status::Status;
 use stillframe_linux::uffd::Userfaultfd;
-use stillframe_linux::Result;
 
 /// One address space under tracking.
 #[derive(Debug)]
@@ -75,9 +75,12 @@ impl Space {
             let mappings = self.maps.entries().iter().map(mapping_of).collect();
             let changes = self.layout.reconcile(mappings, now, self.shared_limit);
             self.forget(&changes, pipeline);
-            self.objects.identify_new(self.maps.entries(), &mut self.layout, pipeline);
+            self.objects
+                .identify_new(self.maps.entries(), &mut self.layout, pipeline);
             self.refused.retain(|(range, _)| {
-                self.layout.mapping_at(range.start).is_some_and(|m| m.end >= range.end)
+                self.layout
+                    .mapping_at(range.start)
+                    .is_some_and(|m| m.end >= range.end)
             });
         }
         let refused = self.tracker.register_pending(&mut self.layout)?;
@@ -115,7 +118,10 @@ impl Space {
             self.found.dirty.append(&mut self.carried);
             join(&mut self.found.dirty);
         }
-        let mut swapping = Swapping { pid: self.pid, known: None };
+        let mut swapping = Swapping {
+            pid: self.pid,
+            known: None,
+        };
         let objects = &self.objects;
         let mut facts = Facts {
             layout: &self.layout,
@@ -137,7 +143,10 @@ impl Space {
     /// # Errors
     /// If the kernel fails.
     pub fn plan_untracked(&mut self) -> Result<u64> {
-        let mut swapping = Swapping { pid: self.pid, known: None };
+        let mut swapping = Swapping {
+            pid: self.pid,
+            known: None,
+        };
         let objects = &self.objects;
         let mut facts = Facts {
             layout: &self.layout,
@@ -145,7 +154,8 @@ impl Space {
             by_value: &|mapping| objects.by_value(mapping),
             content: &|mapping| objects.content(mapping),
         };
-        self.plan.add_untracked(&mut facts, &mut self.populated, self.tracker.scanner())
+        self.plan
+            .add_untracked(&mut facts, &mut self.populated, self.tracker.scanner())
     }
 
     /// What was decided, to be given back by [`Space::give_plan`] for its buffers.
@@ -216,7 +226,10 @@ impl Space {
     /// # Errors
     /// If the target is gone.
     pub fn witness(&mut self, arena: PageArena) -> Result<crate::paranoid::Witness> {
-        let mut swapping = Swapping { pid: self.pid, known: None };
+        let mut swapping = Swapping {
+            pid: self.pid,
+            known: None,
+        };
         crate::witness::take(
             self.layout.mappings(),
             self.tracker.scanner(),
@@ -235,7 +248,10 @@ impl Space {
     pub fn gaps(&self, gaps: &mut Vec<Gap>) {
         for mapping in self.layout.mappings() {
             if let Coverage::Omitted(why) = &mapping.coverage {
-                gaps.push(Gap { subject: subject(mapping), reason: format!("not captured: {why}") });
+                gaps.push(Gap {
+                    subject: subject(mapping),
+                    reason: format!("not captured: {why}"),
+                });
             }
         }
         for (range, why) in &self.refused {

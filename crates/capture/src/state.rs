@@ -80,8 +80,14 @@ impl State {
 
     /// Signals that are caught by a handler not known yet.
     fn unasked_signals(&self) -> impl Iterator<Item = u32> + '_ {
-        let caught = self.process.actions.iter().filter(|a| a.handler == SignalAction::UNKNOWN);
-        caught.map(|a| a.signal).filter(|signal| !self.injected.asked.contains(signal))
+        let caught = self
+            .process
+            .actions
+            .iter()
+            .filter(|a| a.handler == SignalAction::UNKNOWN);
+        caught
+            .map(|a| a.signal)
+            .filter(|signal| !self.injected.asked.contains(signal))
     }
 
     /// Reads what only the target itself can be asked for, with at most `calls` calls made inside
@@ -171,14 +177,13 @@ impl State {
     ///
     /// # Errors
     /// If the target is gone.
-    pub fn read_rest(
-        &mut self,
-        halt: &mut Halt<'_>,
-        now: CheckpointId,
-        whole: bool,
-    ) -> Result<()> {
+    pub fn read_rest(&mut self, halt: &mut Halt<'_>, now: CheckpointId, whole: bool) -> Result<()> {
         let due = whole || self.slow_is_due();
-        let depth = if due { Depth::Everything } else { Depth::Moving };
+        let depth = if due {
+            Depth::Everything
+        } else {
+            Depth::Moving
+        };
         let _ = self.fds.refresh(&mut self.descriptors, depth)?;
         if due {
             self.read_at = Some(Instant::now());
@@ -199,7 +204,12 @@ impl State {
     /// Completes `read` with what was read by injection, as far as it still agrees.
     fn merge_injected(&self, read: &mut Process) {
         for action in &mut read.actions {
-            let known = self.injected.actions.iter().rev().find(|a| a.signal == action.signal);
+            let known = self
+                .injected
+                .actions
+                .iter()
+                .rev()
+                .find(|a| a.signal == action.signal);
             if let Some(known) = known.filter(|k| same_disposition(k, action)) {
                 *action = *known;
             }
@@ -233,7 +243,12 @@ impl State {
                 });
             }
         }
-        if self.process.actions.iter().any(|a| a.handler == SignalAction::UNKNOWN) {
+        if self
+            .process
+            .actions
+            .iter()
+            .any(|a| a.handler == SignalAction::UNKNOWN)
+        {
             gaps.push(Gap {
                 subject: "signal actions".to_owned(),
                 reason: "addresses of some handlers not read yet".to_owned(),

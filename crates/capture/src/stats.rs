@@ -96,7 +96,11 @@ impl Stats {
     /// Checkpoints per second over `elapsed`.
     pub fn rate(&self, elapsed: Duration) -> f64 {
         let seconds = elapsed.as_secs_f64();
-        if seconds > 0.0 { self.checkpoints as f64 / seconds } else { 0.0 }
+        if seconds > 0.0 {
+            self.checkpoints as f64 / seconds
+        } else {
+            0.0
+        }
     }
 }
 
@@ -113,7 +117,10 @@ mod tests {
         for share in [0.01, 0.5, 0.9, 0.99, 1.0] {
             let exact = share * 100_000.0;
             let found = histogram.quantile(share) as f64;
-            assert!((found - exact).abs() <= exact * 0.04 + 1.0, "{share}: {found} for {exact}");
+            assert!(
+                (found - exact).abs() <= exact * 0.04 + 1.0,
+                "{share}: {found} for {exact}"
+            );
         }
         assert_eq!(histogram.max(), 100_000);
         assert_eq!(Histogram::default().quantile(0.5), 0);

@@ -41,7 +41,12 @@ pub struct Found {
 impl Tracker {
     /// Takes over the target's userfaultfd.
     pub const fn new(uffd: Userfaultfd, scanner: Scanner) -> Self {
-        Self { uffd, scanner, regions: Vec::new(), fresh: Vec::new() }
+        Self {
+            uffd,
+            scanner,
+            regions: Vec::new(),
+            fresh: Vec::new(),
+        }
     }
 
     /// For classifying pages.
@@ -54,7 +59,10 @@ impl Tracker {
     ///
     /// # Errors
     /// If the address space is gone or the kernel fails.
-    pub fn register_pending(&mut self, layout: &mut Layout) -> Result<Vec<(Range<u64>, &'static str)>> {
+    pub fn register_pending(
+        &mut self,
+        layout: &mut Layout,
+    ) -> Result<Vec<(Range<u64>, &'static str)>> {
         let mut refused = Vec::new();
         let mut wanted = Vec::new();
         for extent in layout.extents() {
@@ -79,7 +87,10 @@ impl Tracker {
                 }
                 Registration::Forbidden => {
                     layout.track(range.clone(), &Tracking::Copied);
-                    refused.push((range, "the kernel does not allow tracking of memory that may not be written"));
+                    refused.push((
+                        range,
+                        "the kernel does not allow tracking of memory that may not be written",
+                    ));
                 }
                 Registration::Busy => {
                     layout.track(range.clone(), &Tracking::Copied);
@@ -106,7 +117,12 @@ impl Tracker {
     ///
     /// # Errors
     /// If the kernel fails.
-    pub fn find(&mut self, layout: &mut Layout, now: CheckpointId, found: &mut Found) -> Result<()> {
+    pub fn find(
+        &mut self,
+        layout: &mut Layout,
+        now: CheckpointId,
+        found: &mut Found,
+    ) -> Result<()> {
         found.dirty.clear();
         found.renewed.clear();
         let mut from = 0;
@@ -114,7 +130,10 @@ impl Tracker {
             from = run.end;
             let mut at = run.start;
             while at < run.end {
-                match self.scanner.written_and_protect(at..run.end, &mut found.dirty)? {
+                match self
+                    .scanner
+                    .written_and_protect(at..run.end, &mut found.dirty)?
+                {
                     ScanEnd::Complete => break,
                     ScanEnd::Unregistered { at: address } => {
                         let Some(mapping) = layout.mapping_at(address) else {

@@ -58,5 +58,10 @@ pub fn take(
     }
     unreadable.sort_unstable();
     debug_assert!(unreadable.iter().all(|a| a % PAGE_SIZE as u64 == 0));
-    Ok(Witness { spans, unreadable, absent, arena })
+    Ok(Witness {
+        spans,
+        unreadable,
+        absent,
+        arena,
+    })
 }

@@ -25,7 +25,13 @@ impl Live {
     /// `launched`: the target was started by us.
     pub fn new(interrupts: Interrupts, launched: bool, quiet: bool) -> Self {
         let terminal = !quiet && std::io::stderr().is_terminal();
-        Self { interrupts, terminal, launched, asked: 0, drawn: None }
+        Self {
+            interrupts,
+            terminal,
+            launched,
+            asked: 0,
+            drawn: None,
+        }
     }
 
     /// The user's signals.
@@ -58,7 +64,11 @@ impl Observer for Live {
             show_ns(stats.pauses.max()),
             stats.last.dirty_pages,
             show_size(stats.stored_bytes),
-            if stats.skipped > 0 { format!("  skipped {}", stats.skipped) } else { String::new() },
+            if stats.skipped > 0 {
+                format!("  skipped {}", stats.skipped)
+            } else {
+                String::new()
+            },
             if lag { "  lagging" } else { "" },
         );
         // Cut to the terminal's width would need asking for it; a long line merely wraps.
@@ -71,7 +81,9 @@ impl Observer for Live {
     }
 
     fn shall_stop(&mut self, pid: u32) -> bool {
-        let Some(interrupt) = self.interrupts.take() else { return false };
+        let Some(interrupt) = self.interrupts.take() else {
+            return false;
+        };
         self.asked += 1;
         if !self.launched {
             return true;

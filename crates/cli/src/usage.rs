@@ -7,7 +7,12 @@ use std::fs;
 pub fn ours() -> (f64, u64) {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let field = |n: usize| after_name.split_whitespace().nth(n).and_then(|f| f.parse::<u64>().ok());
+    let field = |n: usize| {
+        after_name
+            .split_whitespace()
+            .nth(n)
+            .and_then(|f| f.parse::<u64>().ok())
+    };
     // utime and stime are fields 14 and 15 counted from 1; the name is the second. The kernel
     // reports them in USER_HZ, which is 100 on every Linux.
     let ticks: u64 = [field(11), field(12)].into_iter().flatten().sum();

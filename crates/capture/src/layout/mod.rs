@@ -71,7 +71,11 @@ impl Identity {
             shared: mapping.shared,
             device: mapping.device,
             inode: mapping.inode,
-            origin: if file { mapping.offset.wrapping_sub(mapping.start) } else { 0 },
+            origin: if file {
+                mapping.offset.wrapping_sub(mapping.start)
+            } else {
+                0
+            },
         }
     }
 }
@@ -135,7 +139,13 @@ impl Layout {
                     push(&mut changes.fresh, at..end);
                     (now, rule.start())
                 });
-                extents.push(Extent { start: at, end, since, tracking, identity });
+                extents.push(Extent {
+                    start: at,
+                    end,
+                    since,
+                    tracking,
+                    identity,
+                });
                 at = end;
             }
         }
@@ -202,13 +212,23 @@ impl Layout {
                 continue;
             }
             if extent.start < start {
-                extents.push(Extent { end: start, ..extent.clone() });
+                extents.push(Extent {
+                    end: start,
+                    ..extent.clone()
+                });
             }
-            let mut inner = Extent { start, end, ..extent.clone() };
+            let mut inner = Extent {
+                start,
+                end,
+                ..extent.clone()
+            };
             alter(&mut inner);
             extents.push(inner);
             if end < extent.end {
-                extents.push(Extent { start: end, ..extent });
+                extents.push(Extent {
+                    start: end,
+                    ..extent
+                });
             }
         }
         merge(&mut extents);
@@ -219,13 +239,18 @@ impl Layout {
     /// The mapping that holds `address`.
     pub fn mapping_at(&self, address: u64) -> Option<&Mapping> {
         let after = self.mappings.partition_point(|m| m.start <= address);
-        self.mappings[..after].last().filter(|m| m.contains(address))
+        self.mappings[..after]
+            .last()
+            .filter(|m| m.contains(address))
     }
 
     /// Gives a file's identity to all mappings of it, and returns its position.
     pub fn set_file(&mut self, identity: FileIdentity) -> u32 {
         let (device, inode) = (identity.device, identity.inode);
-        let at = self.files.iter().position(|f| (f.device, f.inode) == (device, inode));
+        let at = self
+            .files
+            .iter()
+            .position(|f| (f.device, f.inode) == (device, inode));
         let position = at.unwrap_or(self.files.len());
         match at {
             Some(at) => self.files[at] = identity,
@@ -242,7 +267,9 @@ impl Layout {
 
     /// What is known of the file with this device and inode.
     pub fn file(&self, device: (u32, u32), inode: u64) -> Option<&FileIdentity> {
-        self.files.iter().find(|f| (f.device, f.inode) == (device, inode))
+        self.files
+            .iter()
+            .find(|f| (f.device, f.inode) == (device, inode))
     }
 
     /// The address space as a checkpoint holds it.
@@ -260,7 +287,11 @@ impl Layout {
                 }),
             }
         }
-        AddressSpace { mappings: self.mappings.clone(), files: self.files.clone(), generations }
+        AddressSpace {
+            mappings: self.mappings.clone(),
+            files: self.files.clone(),
+            generations,
+        }
     }
 
     /// Gives each mapping the coverage of the extents in it, and the file known for it. A mapping
@@ -268,11 +299,18 @@ impl Layout {
     fn apply_coverage(&mut self) {
         let mut first = 0;
         for mapping in &mut self.mappings {
-            while self.extents.get(first).is_some_and(|e| e.end <= mapping.start) {
+            while self
+                .extents
+                .get(first)
+                .is_some_and(|e| e.end <= mapping.start)
+            {
                 first += 1;
             }
             mapping.coverage = Coverage::Tracked;
-            for extent in self.extents[first..].iter().take_while(|e| e.start < mapping.end) {
+            for extent in self.extents[first..]
+                .iter()
+                .take_while(|e| e.start < mapping.end)
+            {
                 match &extent.tracking {
                     Tracking::Omitted(why) => mapping.coverage = Coverage::Omitted(why.clone()),
                     Tracking::Copied if mapping.coverage == Coverage::Tracked => {

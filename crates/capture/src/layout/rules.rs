@@ -86,12 +86,20 @@ pub fn kind_of(name: &[u8], inode: u64, device: (u32, u32), shared: bool) -> Map
             MappingKind::SharedMemory
         }
         _ if starts(b"/dev/zero") => {
-            if shared { MappingKind::SharedMemory } else { MappingKind::Anonymous }
+            if shared {
+                MappingKind::SharedMemory
+            } else {
+                MappingKind::Anonymous
+            }
         }
         _ if starts(b"/dev/") => MappingKind::Device,
         _ if starts(b"/memfd_secret") || starts(b"/secretmem") => MappingKind::Device,
         _ if inode == 0 => {
-            if shared { MappingKind::SharedMemory } else { MappingKind::Anonymous }
+            if shared {
+                MappingKind::SharedMemory
+            } else {
+                MappingKind::Anonymous
+            }
         }
         // An unnamed device of shared anonymous memory has no path prefix of its own.
         _ if shared && device == (0, 1) => MappingKind::SharedMemory,

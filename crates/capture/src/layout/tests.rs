@@ -21,7 +21,10 @@ fn map(start: u64, end: u64) -> Mapping {
 }
 
 fn pages(ranges: &[Range<u64>]) -> Vec<(u64, u64)> {
-    ranges.iter().map(|r| (r.start / 4096, r.end / 4096)).collect()
+    ranges
+        .iter()
+        .map(|r| (r.start / 4096, r.end / 4096))
+        .collect()
 }
 
 fn tick(layout: &mut Layout, maps: Vec<Mapping>, now: u64) -> Changes {
@@ -34,7 +37,11 @@ fn tick(layout: &mut Layout, maps: Vec<Mapping>, now: u64) -> Changes {
 
 fn since(layout: &Layout) -> Vec<(u64, u64, u64)> {
     let image = layout.image();
-    image.generations.iter().map(|g| (g.start / 4096, g.end / 4096, g.since.0)).collect()
+    image
+        .generations
+        .iter()
+        .map(|g| (g.start / 4096, g.end / 4096, g.since.0))
+        .collect()
 }
 
 #[test]
@@ -120,14 +127,21 @@ fn renewed_memory_starts_a_generation() {
 
 #[test]
 fn protection_changes_keep_memory_and_reserved_memory_becomes_fresh() {
-    let none = |s, e| Mapping { read: false, write: false, ..map(s, e) };
+    let none = |s, e| Mapping {
+        read: false,
+        write: false,
+        ..map(s, e)
+    };
     let mut layout = Layout::default();
     layout.reconcile(vec![map(10, 20), none(20, 90)], CheckpointId(0), 1 << 30);
     layout.track(10 * 4096..20 * 4096, &Tracking::Tracked);
     assert_eq!(layout.extents()[1].tracking, Tracking::Reserved);
     // Tracked memory made inaccessible stays tracked; reserved memory made writable is fresh.
-    let changes =
-        layout.reconcile(vec![none(10, 20), map(20, 30), none(30, 90)], CheckpointId(1), 1 << 30);
+    let changes = layout.reconcile(
+        vec![none(10, 20), map(20, 30), none(30, 90)],
+        CheckpointId(1),
+        1 << 30,
+    );
     assert_eq!(pages(&changes.fresh), [(20, 30)]);
     assert_eq!(layout.extents()[0].tracking, Tracking::Tracked);
     assert_eq!(layout.extents()[1].tracking, Tracking::Pending);

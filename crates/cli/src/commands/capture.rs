@@ -53,7 +53,10 @@ pub fn failure(error: Error) -> anyhow::Error {
         Error::Launch(_) => Code::Target,
         Error::Exists(_) | Error::Store(stillframe_store::Error::Exists(_)) => Code::Exists,
         Error::Store(_) => Code::Write,
-        Error::Setup { source: Kernel::Unsupported { .. }, .. }
+        Error::Setup {
+            source: Kernel::Unsupported { .. },
+            ..
+        }
         | Error::Kernel(Kernel::Unsupported { .. }) => Code::Kernel,
         Error::Setup { .. } => Code::Target,
         _ => Code::Failure,
@@ -157,7 +160,11 @@ fn differences(found: &Findings) -> anyhow::Error {
 
 fn stalled_share(report: &Report) -> f64 {
     let elapsed = report.elapsed.as_secs_f64();
-    if elapsed > 0.0 { report.stats.stalled_ns as f64 / 1e9 / elapsed } else { 0.0 }
+    if elapsed > 0.0 {
+        report.stats.stalled_ns as f64 / 1e9 / elapsed
+    } else {
+        0.0
+    }
 }
 
 /// A launched program's own output goes to stdout; ours goes beside it, to stderr.

@@ -16,13 +16,19 @@ use stillframe_linux::tracee::{Outcome, Tracee};
 /// If the program cannot be started or recorded, or the recording cannot be written.
 pub fn run(args: RecordArgs) -> anyhow::Result<u8> {
     let (program, arguments) = args.command.split_first().ok_or_else(|| {
-        crate::exit::fail(crate::exit::Code::Usage, "no program given; see still record --help")
+        crate::exit::fail(
+            crate::exit::Code::Usage,
+            "no program given; see still record --help",
+        )
     })?;
     let options = capture::options(&args.capture, Path::new(program));
     capture::check_output(&options)?;
     let interrupts = Interrupts::new()?;
-    let command =
-        Launch { program: program.clone(), args: arguments.to_vec(), cwd: None };
+    let command = Launch {
+        program: program.clone(),
+        args: arguments.to_vec(),
+        cwd: None,
+    };
     let target = Tracee::launch(command).map_err(|e| capture::failure(Error::Launch(e)))?;
     let pid = target.pid();
     let mut live = Live::new(interrupts, true, args.capture.quiet);
