@@ -54,7 +54,7 @@ impl Histogram {
         let bucket = bucket as u64;
         let exponent = (bucket >> SUB).saturating_sub(1);
         let mantissa = bucket - (exponent << SUB);
-        ((mantissa + 1) << exponent) - 1
+        (mantissa << exponent) | !(u64::MAX << exponent)
     }
 }
 
