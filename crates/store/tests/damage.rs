@@ -373,3 +373,28 @@ fn only_a_recording_is_replaced_and_only_by_force() {
     ));
     assert_eq!(fs::read(&file).unwrap(), b"x");
 }
+
+/// Without the index a lost page table leaves a hole: what may have changed in it is refused, not
+/// answered with older content.
+#[test]
+fn a_lost_table_never_gives_older_content() {
+    let (_tmp, dir, want) = recorded(true);
+    fs::remove_dir_all(dir.join("index")).unwrap();
+    let mut refused = 0;
+    for path in files(&dir.join("log")) {
+        let original = fs::read(&path).unwrap();
+        // Each record in turn that is a table (3) or a commit (4): a bit of its payload.
+        for at in (40..original.len() - 32).step_by(8) {
+            if original[at..at + 4] != *b"SFRC" || !matches!(original[at + 4], 3 | 4) {
+                continue;
+            }
+            let mut bad = original.clone();
+            bad[at + 24] ^= 1;
+            fs::write(&path, &bad).unwrap();
+            let good = readable(&dir, &want);
+            refused += usize::from(good.len() < want.len());
+        }
+        fs::write(&path, &original).unwrap();
+    }
+    assert!(refused > want.len(), "{refused}");
+}
