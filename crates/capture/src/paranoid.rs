@@ -148,7 +148,10 @@ impl Mirror {
                 found.pages += 1;
                 match Self::content(&mut self.pages, &memory, page, version) {
                     Ok(bytes) if *bytes == *expected => {}
-                    Ok(bytes) => found.differ(id, page, version, &bytes, expected),
+                    Ok(bytes) => {
+                        let source = provenance(recording, &memory, id, page);
+                        found.differ(id, page, &source, &bytes, expected);
+                    }
                     Err(error) => found.note(format!(
                         "checkpoint {id}: page {:#x} cannot be read: {error}",
                         page.address()
@@ -162,7 +165,8 @@ impl Mirror {
                 found.pages += 1;
                 let bytes = Self::content(&mut self.pages, &memory, page, Some(version))?;
                 if *bytes != [0; PAGE_SIZE] {
-                    found.differ(id, page, Some(version), &bytes, &[0; PAGE_SIZE]);
+                    let source = provenance(recording, &memory, id, page);
+                    found.differ(id, page, &source, &bytes, &[0; PAGE_SIZE]);
                 }
             }
         }
@@ -194,12 +198,35 @@ impl Mirror {
     }
 }
 
+/// Where a reader takes a page's content from, in words.
+fn provenance(
+    recording: &Recording,
+    memory: &Memory<'_>,
+    id: CheckpointId,
+    page: PageNumber,
+) -> String {
+    let until = CheckpointId(0)..CheckpointId(id.0 + 1);
+    let last = match recording.changes(SpaceId(0), page, until) {
+        Ok(changes) => changes
+            .last()
+            .map_or("none".to_owned(), ToString::to_string),
+        Err(error) => error.to_string(),
+    };
+    let since = memory.layout().since(page.address());
+    let since = since.map_or("never".to_owned(), |s| s.to_string());
+    let mapping = memory.layout().mapping_at(page.address());
+    let name = mapping.map_or_else(String::new, |m| {
+        String::from_utf8_lossy(&m.name).into_owned()
+    });
+    format!("last version at checkpoint {last}, mapped since {since} {name}")
+}
+
 impl Findings {
     fn differ(
         &mut self,
         id: CheckpointId,
         page: PageNumber,
-        version: Option<VersionRef>,
+        source: &str,
         stored: &[u8; PAGE_SIZE],
         expected: &[u8; PAGE_SIZE],
     ) {
@@ -209,11 +236,6 @@ impl Findings {
             .zip(expected)
             .position(|(a, b)| a != b)
             .unwrap_or(0);
-        let source = if version.is_some() {
-            "a version"
-        } else {
-            "no version"
-        };
         self.note(format!(
             "checkpoint {id}: page {:#x} differs in {bytes} bytes from offset {first} ({source}: \
              {:#04x}, memory {:#04x})",

@@ -24,8 +24,7 @@ pub struct Tracker {
     uffd: Userfaultfd,
     scanner: Scanner,
     regions: Vec<Region>,
-    /// Registered since the last look: all of it counts as written, whatever its pages say. They
-    /// may bear marks of an earlier registration, which moving memory does not always remove.
+    /// Registered since the last look: all of it counts as written.
     fresh: Vec<Range<u64>>,
 }
 
@@ -76,7 +75,7 @@ impl Tracker {
             }
         }
         for range in wanted {
-            match self.uffd.register(range.clone())? {
+            match self.register(range.clone())? {
                 Registration::Registered => {
                     layout.track(range.clone(), &Tracking::Tracked);
                     self.fresh.push(range);
@@ -99,6 +98,20 @@ impl Tracker {
             }
         }
         Ok(refused)
+    }
+
+    /// Registers a range without any protection.
+    ///
+    /// Moved memory loses its registration but may keep the protection marks on its pages. As long
+    /// as it is not registered the kernel ignores them, and `mprotect` makes such a page writable
+    /// and leaves the mark; registered again, the page would count as protected and its writes
+    /// would go unseen. So the marks are cleared first.
+    fn register(&self, range: Range<u64>) -> Result<Registration> {
+        let outcome = self.uffd.register(range.clone())?;
+        if outcome == Registration::Registered {
+            self.uffd.write_protect(range, false)?;
+        }
+        Ok(outcome)
     }
 
     fn has_content(&mut self, range: Range<u64>) -> Result<bool> {
@@ -144,7 +157,7 @@ impl Tracker {
                         let mapping = mapping.start.max(run.start)..mapping.end.min(run.end);
                         layout.renew(mapping.clone(), now);
                         found.renewed.push(mapping.clone());
-                        let registered = self.uffd.register(mapping.clone())?;
+                        let registered = self.register(mapping.clone())?;
                         if registered == Registration::Registered {
                             layout.track(mapping.clone(), &Tracking::Tracked);
                             at = mapping.start;
