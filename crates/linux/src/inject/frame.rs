@@ -42,22 +42,37 @@ const fn is_restart(result: i64) -> bool {
     matches!(result, -512 | -513 | -514 | -516)
 }
 
-/// What the thread would run next if we let it go now.
-pub(super) fn resumed(r: &Registers) -> Registers {
+/// Whether a thread is in, or about to make, `restart_syscall`, and where the call it goes on with
+/// returns to. `rt_sigreturn` makes the kernel forget which call that was.
+pub(super) fn goes_on(r: &Registers, at_syscall: bool) -> Option<u64> {
+    const RESTART: i64 = libc::SYS_restart_syscall;
+    if r.orig_rax.cast_signed() == RESTART && is_restart(r.rax.cast_signed()) {
+        Some(r.rip)
+    } else if r.orig_rax.cast_signed() < 0 && r.rax.cast_signed() == RESTART && at_syscall {
+        Some(r.rip.wrapping_add(2))
+    } else {
+        None
+    }
+}
+
+/// What the thread would run next if we let it go now, a call that it goes on with being `call`.
+pub(super) fn resumed(r: &Registers, call: Option<u64>) -> Registers {
     if r.orig_rax.cast_signed() >= 0 && is_restart(r.rax.cast_signed()) {
         Registers {
-            rax: r.orig_rax,
+            rax: call.unwrap_or(r.orig_rax),
             rip: r.rip.wrapping_sub(2),
             ..*r
         }
     } else {
-        *r
+        Registers {
+            rax: call.unwrap_or(r.rax),
+            ..*r
+        }
     }
 }
 
-/// Writes a frame that is to lie at `at` into `out`.
+/// Writes a frame that is to lie at `at`, and after which a thread runs on with `r`, into `out`.
 pub(super) fn build(out: &mut Vec<u8>, at: u64, r: &Registers, blocked: u64, xstate: &[u8]) {
-    let r = resumed(r);
     out.clear();
     let mut put = |word: u64| out.extend(word.to_le_bytes());
     put(0); // return address, never used
@@ -191,12 +206,34 @@ mod tests {
             rax: (-4i64).cast_unsigned(),
             ..call
         };
-        assert_eq!(resumed(&done), done);
+        assert_eq!(resumed(&done, None), done);
         let user = Registers {
             rax: (-512i64).cast_unsigned(),
             orig_rax: u64::MAX,
             ..call
         };
-        assert_eq!(resumed(&user), user);
+        assert_eq!(resumed(&user, None), user);
+        let again = Registers {
+            orig_rax: 219,
+            rax: (-516i64).cast_unsigned(),
+            ..call
+        };
+        assert_eq!(goes_on(&again, false), Some(102));
+        assert_eq!(
+            (resumed(&again, Some(35)).rip, resumed(&again, Some(35)).rax),
+            (100, 35)
+        );
+        let about = Registers {
+            orig_rax: u64::MAX,
+            rax: 219,
+            rip: 100,
+            ..call
+        };
+        assert_eq!(goes_on(&about, true), Some(102));
+        assert_eq!(goes_on(&about, false), None);
+        assert_eq!(
+            (resumed(&about, Some(35)).rip, resumed(&about, Some(35)).rax),
+            (100, 35)
+        );
     }
 }

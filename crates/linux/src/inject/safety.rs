@@ -1,6 +1,6 @@
 //! Which thread can be used, and whether any may.
 
-use super::{SUSPEND_SECCOMP, SeccompPolicy};
+use super::{SUSPEND_SECCOMP, SeccompPolicy, frame};
 use crate::error::{Error, Result};
 use crate::proc::status::Status;
 use crate::ptrace::{StopKind, Stopped};
@@ -83,6 +83,10 @@ pub(super) fn check(
             "thread {tid} is inside a restartable sequence"
         )));
     }
+    if going_on(halt, memory, tid, &registers).is_err() {
+        let why = "goes on with an interrupted call, and which one is not known";
+        return Ok(Err(format!("thread {tid} {why}")));
+    }
     let in_call = registers.orig_rax.cast_signed() >= 0;
     Ok(Ok(if in_call {
         Fitness::InCall
@@ -121,6 +125,52 @@ fn in_critical_section(stopped: &Stopped, registers: &Registers, memory: &File) 
     let [start, length] = words.map(u64::from_le_bytes);
     Ok(registers.rip.wrapping_sub(start) < length)
 }
+
+/// The call that a thread is to make anew if it restores itself, where its registers do not say.
+///
+/// Only `nanosleep`, `clock_nanosleep`, `poll` and `futex` are gone on with in this way. Which it is
+/// was seen when it was first interrupted; if that was not by us, the instruction before the call
+/// tells it, as compilers and C libraries write it.
+pub(super) fn going_on(
+    halt: &Halt<'_>,
+    memory: &File,
+    tid: u32,
+    registers: &Registers,
+) -> std::result::Result<Option<u64>, Unknown> {
+    const SYSCALL: [u8; 2] = [0x0f, 0x05];
+    const MOV_EAX: u8 = 0xb8;
+    const CALLS: [i64; 4] = [
+        libc::SYS_nanosleep,
+        libc::SYS_clock_nanosleep,
+        libc::SYS_poll,
+        libc::SYS_futex,
+    ];
+    let mut next = [0u8; 2];
+    let at_syscall = memory.read_exact_at(&mut next, registers.rip).is_ok() && next == SYSCALL;
+    let Some(to) = frame::goes_on(registers, at_syscall) else {
+        return Ok(None);
+    };
+    if let Some(number) = halt.restarted_call(tid, to) {
+        return Ok(Some(number));
+    }
+    let mut code = [0u8; 7];
+    memory
+        .read_exact_at(&mut code, to.wrapping_sub(7))
+        .map_err(|_| Unknown)?;
+    let [MOV_EAX, a, b, c, d, 0x0f, 0x05] = code else {
+        return Err(Unknown);
+    };
+    let number = u32::from_le_bytes([a, b, c, d]);
+    if CALLS.contains(&i64::from(number)) {
+        Ok(Some(u64::from(number)))
+    } else {
+        Err(Unknown)
+    }
+}
+
+/// Which call it is cannot be told.
+#[derive(Debug)]
+pub(super) struct Unknown;
 
 /// Whether the filter must be suspended for calls in this thread.
 ///

@@ -168,6 +168,13 @@ impl<'a> Halt<'a> {
         Ok(())
     }
 
+    /// The number of the call that a thread goes on with by `restart_syscall` and that returns to
+    /// `rip`, if it was seen before.
+    pub(crate) fn restarted_call(&self, tid: u32, rip: u64) -> Option<u64> {
+        let (to, number) = self.tracee.threads.get(self.tracee.find(tid)?)?.restarts?;
+        (to == rip).then_some(number)
+    }
+
     /// Lets one thread run until it enters or leaves a system call.
     pub(crate) fn run_to_syscall(&mut self, tid: u32, limit: Duration) -> Result<()> {
         self.run_until(tid, Resume::Syscall, limit, |kind| {

@@ -120,6 +120,11 @@ struct Thread {
     held: bool,
     /// It has execed and will be held once its trap comes.
     execed: bool,
+    /// Ended, but not to be reaped while others live.
+    zombie: bool,
+    /// The last call seen to be of the sort that the kernel restarts as `restart_syscall`: where it
+    /// returns to, and its number.
+    restarts: Option<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -287,6 +292,8 @@ impl Tracee {
                     state,
                     held: false,
                     execed: false,
+                    zombie: false,
+                    restarts: None,
                 },
             );
             self.list_tids();

@@ -83,13 +83,9 @@ impl Tracee {
             if self.queue.iter().any(Event::is_urgent) {
                 return Ok(Brought::Event);
             }
-            let moving = self
-                .threads
-                .iter()
-                .find(|t| is_moving(&t.state))
-                .map(|t| t.tid);
+            let moving = self.first_moving();
             match moving {
-                None if self.threads.is_empty() => return Err(Error::ProcessGone(self.pid)),
+                None if self.tids.is_empty() => return Err(Error::ProcessGone(self.pid)),
                 None => {
                     if self.has_all_threads()? {
                         return Ok(Brought::All);
@@ -106,6 +102,24 @@ impl Tracee {
                 Some(_) => Bell::sleep(self.next_look().map_or(end, |look| look.min(end))),
             }
         }
+    }
+
+    /// A thread that can still touch memory. One past its exit stop can, until it is reaped: the
+    /// kernel clears its tid address and marks its robust futexes then. The first thread is not
+    /// reaped before the others, so it is looked at.
+    fn first_moving(&mut self) -> Option<u32> {
+        let pid = self.pid;
+        self.threads.iter_mut().find_map(|t| match t.state {
+            State::Stopped(_) => None,
+            State::Running(_) | State::Listening(_) | State::Moving => Some(t.tid),
+            State::Ending(_) => {
+                if t.tid == pid && !t.zombie {
+                    let state = Status::read_thread(pid, pid).ok().and_then(|s| s.state());
+                    t.zombie = state.is_none_or(|s| matches!(s, 'Z' | 'X'));
+                }
+                (!t.zombie).then_some(t.tid)
+            }
+        })
     }
 
     fn interrupt_all(&self, after: u32) -> Result<()> {
@@ -181,11 +195,4 @@ impl Tracee {
             (None, _) => "it did not stop in time".into(),
         }
     }
-}
-
-const fn is_moving(state: &State) -> bool {
-    matches!(
-        state,
-        State::Running(_) | State::Listening(_) | State::Moving
-    )
 }
