@@ -9,7 +9,8 @@
 #include <malloc.h>
 
 #define MAX_PAGES 64
-struct slot { char *at; uint32_t pages; uint64_t seed; uint64_t version[MAX_PAGES]; };
+/* `whole`: one mapping still. Since Linux 6.17 mremap may move half of several and then give up. */
+struct slot { char *at; uint32_t pages; int whole; uint64_t seed; uint64_t version[MAX_PAGES]; };
 static _Atomic uint64_t refused;
 struct worker { pthread_t thread; uint64_t s; uint64_t ops; int slots; };
 
@@ -41,6 +42,7 @@ static void step(struct slot *t, uint64_t *s) {
         t->pages = 1 + (uint32_t)(r >> 8) % (MAX_PAGES / 2);
         t->seed = next(s);
         t->at = map(NULL, t->pages, 0);
+        t->whole = 1;
         memset(t->version, 0, sizeof t->version);
         for (uint32_t p = 0; p < t->pages; p++) if (next(s) & 1) fill(t, p, next(s) | 1);
         return;
@@ -60,29 +62,34 @@ static void step(struct slot *t, uint64_t *s) {
         if (m == MAP_FAILED && errno == EFAULT) { refused++; return; } /* pieces that did not merge */
         NEED(m != MAP_FAILED);
         t->at = m;
+        t->whole = 0;
         for (uint32_t p = t->pages; p < t->pages + more; p++) t->version[p] = 0;
         t->pages += more;
         check(t, "mremap grow");
         fill(t, t->pages - 1, r | 1);
         return;
     }
-    case 2: { /* move to a place of our choice */
+    case 2: { /* move to a place of our choice, in one piece or page by page */
         char *place = map(NULL, t->pages, 0);
-        char *m = mremap(t->at, t->pages * PAGE, t->pages * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, place);
-        if (m == MAP_FAILED && errno == EFAULT) { refused++; return; }
-        NEED(m == place);
-        t->at = m;
+        uint32_t step = t->whole ? t->pages : 1;
+        for (uint32_t p = 0; p < t->pages; p += step)
+            NEED(mremap(t->at + p * PAGE, step * PAGE, step * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+                        place + p * PAGE) == place + p * PAGE);
+        t->at = place;
+        t->whole = step > 1;
         check(t, "mremap move");
         fill(t, from, r | 1);
         return;
     }
     case 3: /* replace with identical attributes */
         NEED(map(t->at, t->pages, MAP_FIXED) == t->at);
+        t->whole = 1;
         memset(t->version, 0, sizeof t->version);
         check(t, "replacement");
         if (r & 0x8000) fill(t, from, r | 1);
         return;
     case 4: /* split and merge */
+        t->whole = 0;
         NEED(mprotect(part, n * PAGE, PROT_READ) == 0);
         check(t, "mprotect read-only");
         NEED(mprotect(part, n * PAGE, PROT_READ | PROT_WRITE) == 0);
@@ -103,6 +110,7 @@ static void step(struct slot *t, uint64_t *s) {
         }
         return;
     case 7: /* out of reach and back, content kept */
+        t->whole = 0;
         NEED(mprotect(part, n * PAGE, PROT_NONE) == 0);
         if (r & 0x8000) sched_yield();
         NEED(mprotect(part, n * PAGE, PROT_READ | PROT_WRITE) == 0);
@@ -115,6 +123,7 @@ static void step(struct slot *t, uint64_t *s) {
         check(t, "shrinking");
         return;
     case 9: /* a hole, filled again */
+        t->whole = 0;
         NEED(munmap(part, n * PAGE) == 0);
         if (mmap(part, n * PAGE, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != part) {

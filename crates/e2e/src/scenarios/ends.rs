@@ -109,9 +109,9 @@ fn crash(_: &Length) -> Result<Outcome> {
             "info threads",
         ]);
         let (_, said, err) = crate::process::run(c.arg(&exe).arg(&core), dir.path())?;
-        let frames = said.matches(" fall (").count();
+        let frames = said.matches(" in fall (").count();
         ensure!(
-            (kind != "segv" || frames == 6) && said.contains(&format!("{value:#x}")),
+            (kind != "segv" || frames == 5) && said.contains(&format!("{value:#x}")),
             "GDB on the core of {kind}: {said} {err}"
         );
     }

@@ -138,7 +138,11 @@ fn of_target(name: &str, options: &[&str], checkpoints: u64) -> Result<Compared>
     let pid = target.ready()?;
     let compared = attached(dir.path(), pid, checkpoints, || {
         std::thread::sleep(Duration::from_millis(20));
-        Ok(())
+        match target.ended()? {
+            // Its last words explain more than a recording that is too short.
+            Some(status) => verdict(name, status, &target.stdout()),
+            None => Ok(()),
+        }
     })?;
     crate::process::left_alone(pid)?;
     target.finish()?;

@@ -35,7 +35,7 @@ pub const SCENARIOS: &[Scenario] = &[
 fn target(dir: &Path) -> Result<(Running, u32)> {
     let exe = place::target("random_writes.c")?;
     let mut target = Running::start(
-        &mut command(exe, &["--mib", "16", "--seconds", "20000"]),
+        &mut command(exe, &["--mib", "4", "--seconds", "20000"]),
         dir,
     )?;
     let pid = target.ready()?;

@@ -114,13 +114,15 @@ fn attached(length: &Length) -> Result<Outcome> {
             killed(&mut recorder).with_context(context)?;
             kills += 1;
             // The kernel detaches and drops protection as the dead recorder's descriptors close.
-            after_kill(pid, &before, steady).with_context(context)?;
-            ensure!(
-                target.ended()?.is_none(),
-                "{}: it ended: {}",
-                context(),
-                target.stdout()
-            );
+            let left = after_kill(pid, &before, steady);
+            if let Some(status) = target.ended()? {
+                anyhow::bail!(
+                    "{}: the target ended ({status}): {}",
+                    context(),
+                    target.stdout()
+                );
+            }
+            left.with_context(context)?;
             checkpoints += recording_is_whole(dir.path(), &out, known).with_context(context)?;
         }
         target
