@@ -21,7 +21,7 @@ cargo xtask COMMAND
   soak [NAME..] [--checkpoints N]  full-length bit-exactness and all other scenarios (hours)
   survive [--kills N]              kill recorders with SIGKILL at random instants
   torn [--cases N]                 open damaged recordings
-  cost [OPTIONS] [-- RECORD OPTIONS]  pauses by phase, slowdown, bytes, recorder CPU and memory
+  cost [OPTIONS] [-- ATTACH OPTIONS]  pauses by phase, slowdown, bytes, recorder CPU and memory
   fuzz [TARGET] [--seconds N]      every fuzz target, or one, for N seconds (default 60)
 ";
 

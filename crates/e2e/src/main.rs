@@ -63,7 +63,7 @@ enum Command {
         /// Pairs of runs.
         #[arg(long, default_value_t = 5)]
         pairs: u32,
-        /// More options for `still record`, after `--`.
+        /// More options for `still attach`, after `--`.
         #[arg(last = true)]
         options: Vec<String>,
     },

@@ -241,6 +241,18 @@ pub fn signal(pid: u32, signal: Signal) -> Result<()> {
     rustix::process::kill_process(pid_of(pid)?, signal).with_context(|| format!("signalling {pid}"))
 }
 
+/// CPU time of a process in clock ticks.
+///
+/// # Errors
+/// If it is gone.
+pub fn cpu_ticks(pid: u32) -> Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let rest = stat.rsplit_once(')').map_or("", |(_, r)| r);
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    ensure!(fields.len() > 12, "stat has {} fields", fields.len());
+    Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
+}
+
 /// Whether a process exists and is no zombie.
 pub fn alive(pid: u32) -> bool {
     state_of(pid).is_some_and(|s| s != 'Z' && s != 'X')

@@ -8,10 +8,13 @@
 use crate::process::{PATIENCE, Running, command};
 use crate::{place, still};
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Instant;
 use stillframe_image::Tick;
+use stillframe_store::Recording;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +54,7 @@ fn target_args(setting: &Setting, spin: &str) -> Result<Vec<OsString>> {
         ("--threads", setting.threads.to_string()),
         ("--seconds", setting.seconds.to_string()),
         ("--spin", spin.to_owned()),
+        ("--unmarked", "300".to_owned()),
     ] {
         args.push(flag.into());
         args.push(value.into());
@@ -97,7 +101,8 @@ pub fn measure(setting: &Setting, options: &[&str]) -> Result<String> {
     let (mut ratios, mut bases, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
     let mut ticks: Vec<Tick> = Vec::new();
     let (mut stored, mut raw, mut cpu, mut seconds, mut peak) = (0, 0, 0.0, 0.0, 0);
-    let (mut first_bytes, mut skipped) = (0, 0);
+    let mut skipped = 0;
+    let mut first = Vec::new();
     for pair in 0..setting.pairs {
         // The order within a pair alternates, too.
         let mut rates = [0.0; 2];
@@ -108,22 +113,35 @@ pub fn measure(setting: &Setting, options: &[&str]) -> Result<String> {
                 let hz = setting.hz.to_string();
                 let mut all = vec!["--hz", hz.as_str()];
                 all.extend(options);
-                let mut run = still::record(dir.path(), &all, &out, &args)?;
-                still::ended_with(&mut run, 0, PATIENCE * 10)?;
-                let summary = still::summary(&run.stdout())?;
+                let mut run = Running::start(&mut command(&args[0], &args[1..]), dir.path())?;
+                let pid = run.ready()?;
+                let mut recorder = still::attach(dir.path(), &all, &out, pid)?;
+                // The steady state is measured: from when the full first checkpoint is there.
+                crate::process::wait_for("the first checkpoints are there", || {
+                    Recording::open(&out).is_ok_and(|r| r.rows().len() > 3)
+                        || recorder.ended().is_ok_and(|e| e.is_some())
+                })?;
+                crate::process::signal(pid, Signal::USR1)?;
+                let (begun, cpu_before) = (Instant::now(), cpu_seconds(recorder.pid())?);
+                let before = still::open(&out)?.rows().len();
+                run.wait(PATIENCE * 10)?;
+                run.verdict()?;
+                let took = begun.elapsed().as_secs_f64();
+                still::ended_with(&mut recorder, 0, PATIENCE)?;
+                let summary = still::summary(&recorder.stdout())?;
                 let recording = still::open(&out)?;
-                // The first is full, and the last is at the exit, when the target has read all.
+                // The last one is at the exit, when the target has read all.
                 let rows = recording.rows();
-                ensure!(rows.len() > 4, "only {} checkpoints", rows.len());
-                first_bytes = rows[0].stored_bytes;
-                for row in &rows[1..rows.len() - 1] {
+                ensure!(rows.len() > before + 4, "only {} checkpoints", rows.len());
+                first.push((rows[0].tick.at_ns as f64 / 1e9, rows[0].stored_bytes));
+                for row in &rows[before..rows.len() - 1] {
                     ticks.push(row.tick);
                     stored += row.stored_bytes;
                     raw += row.raw_bytes;
+                    skipped += u64::from(row.tick.skipped);
                 }
-                cpu += summary.recorder_cpu_seconds;
-                seconds += summary.seconds;
-                skipped += summary.skipped;
+                cpu += summary.recorder_cpu_seconds - cpu_before;
+                seconds += took;
                 peak = peak.max(summary.recorder_peak_bytes);
                 per_second(&run.stdout())?
             } else {
@@ -193,12 +211,18 @@ pub fn measure(setting: &Setting, options: &[&str]) -> Result<String> {
     )?;
     writeln!(
         text,
-        "- bytes per checkpoint: {:.0} stored of {:.0} raw dirty ({:.1} %); the full first one {:.1} MiB",
+        "- bytes per checkpoint: {:.0} stored of {:.0} raw dirty ({:.1} %)",
         stored as f64 / checkpoints,
         raw as f64 / checkpoints,
-        100.0 * stored as f64 / (raw as f64).max(1.0),
-        first_bytes as f64 / 1048576.0
+        100.0 * stored as f64 / (raw as f64).max(1.0)
     )?;
+    for (at, bytes) in first {
+        writeln!(
+            text,
+            "- the full first one was complete after {at:.1} s: {:.0} MiB stored",
+            bytes as f64 / 1048576.0
+        )?;
+    }
     writeln!(
         text,
         "- recorder: {:.1} % of a core, peak {:.0} MiB\n",
@@ -208,8 +232,16 @@ pub fn measure(setting: &Setting, options: &[&str]) -> Result<String> {
     Ok(text)
 }
 
+/// CPU time of a process so far.
+fn cpu_seconds(pid: u32) -> Result<f64> {
+    let ticks = crate::process::cpu_ticks(pid)?;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
 fn native(args: &[OsString], dir: &Path) -> Result<f64> {
     let mut run = Running::start(&mut command(&args[0], &args[1..]), dir)?;
+    run.ready()?;
+    crate::process::signal(run.pid(), Signal::USR1)?;
     let status = run.wait(PATIENCE * 10)?;
     crate::process::verdict("random_writes", status, &run.stdout())?;
     per_second(&run.stdout())

@@ -95,9 +95,9 @@ fn job_control(_: &Length) -> Result<Outcome> {
         process::signal(pid, Signal::STOP)?;
         std::thread::sleep(Duration::from_millis(60));
         // Under a tracer a stopped process shows as t or T; what counts is that it stands still.
-        let before = cpu_ticks(pid)?;
+        let before = process::cpu_ticks(pid)?;
         std::thread::sleep(Duration::from_millis(150));
-        let after = cpu_ticks(pid)?;
+        let after = process::cpu_ticks(pid)?;
         ensure!(
             after - before <= 3,
             "a stopped target ran for {} ticks",
@@ -105,7 +105,7 @@ fn job_control(_: &Length) -> Result<Outcome> {
         );
         process::signal(pid, Signal::CONT)?;
         process::wait_for("it runs again", || {
-            cpu_ticks(pid).is_ok_and(|t| t > after + 1)
+            process::cpu_ticks(pid).is_ok_and(|t| t > after + 1)
         })?;
     }
     // Stopped when the recorder leaves: it must stay stopped, and continue when told.
@@ -124,13 +124,4 @@ fn job_control(_: &Length) -> Result<Outcome> {
     let summary = still::summary(&recorder.stdout())?;
     ensure!(summary.is_exact()?.checkpoints > 0, "no checkpoint");
     passed("")
-}
-
-/// CPU time of a process in clock ticks.
-fn cpu_ticks(pid: u32) -> Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let rest = stat.rsplit_once(')').map_or("", |(_, r)| r);
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    ensure!(fields.len() > 12, "stat has {} fields", fields.len());
-    Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
 }
