@@ -238,10 +238,14 @@ impl Injector {
         let registers = stopped.registers()?;
         let blocked = stopped.blocked()?;
         stopped.xstate(&mut self.xstate)?;
+        let call = safety::going_on(halt, &self.memory, tid, &registers)
+            .ok()
+            .flatten();
+        let alone = frame::resumed(&registers, call);
         frame::build(
             &mut self.frame,
             self.place.frame,
-            &registers,
+            &alone,
             blocked,
             &self.xstate,
         );

@@ -104,6 +104,10 @@ pub(crate) fn take_signal(fd: BorrowedFd<'_>) -> Option<Interrupt> {
     }
 }
 
+/// A sleeper looks for reports this often though none was announced: another thread of this process
+/// that was started with SIGCHLD unblocked, against what [`prepare`] asks, may have taken the signal.
+const LOOK_ANYWAY: Duration = Duration::from_millis(100);
+
 /// What woke a sleeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rung {
@@ -140,7 +144,7 @@ impl Bell {
         if left.is_zero() {
             return;
         }
-        let timeout = timespec(left);
+        let timeout = timespec(left.min(LOOK_ANYWAY));
         let set = set_of(&[libc::SIGCHLD]);
         // SAFETY: set and timeout are initialised and ours; no siginfo is asked for. Any outcome,
         // EINTR and the timeout included, only means that the caller looks again.
@@ -171,15 +175,15 @@ impl Bell {
         for (slot, fd) in entries.iter_mut().zip(fds) {
             slot.fd = fd;
         }
-        let left = until.map(|u| timespec(u.saturating_duration_since(Instant::now())));
-        let timeout = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: `entries` is an initialised array of that length; the timeout is null or ours;
+        let left = until.map_or(LOOK_ANYWAY, |u| u.saturating_duration_since(Instant::now()));
+        let timeout = timespec(left.min(LOOK_ANYWAY));
+        // SAFETY: `entries` is an initialised array of that length; the timeout is ours;
         // no mask is given.
         let ready = unsafe {
             libc::ppoll(
                 entries.as_mut_ptr(),
                 entries.len() as libc::nfds_t,
-                timeout,
+                &raw const timeout,
                 std::ptr::null(),
             )
         };

@@ -129,7 +129,7 @@ int main(int argc, char **argv) {
         signal(SIGUSR1, on_flag);
         threads(n, spin);
         ready();
-        while (!flag) pause();
+        while (!flag) usleep(10000); // the signal may go to another thread
         printf("ok %ld\n", (long)count);
     } else {
         bad("no such scene");

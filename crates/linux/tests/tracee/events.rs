@@ -25,11 +25,7 @@ fn exec() {
     let registers = with_halt(&mut tracee, |h| h.registers(h.pid()).unwrap()).unwrap();
     assert_eq!(registers.rax, 0);
     // Still held.
-    assert!(
-        !run_for(&mut tracee, Duration::from_millis(50))
-            .iter()
-            .any(|e| *e == Event::Exec)
-    );
+    assert!(!run_for(&mut tracee, Duration::from_millis(50)).contains(&Event::Exec));
     tracee.release().unwrap();
     run_out(&mut tracee);
     assert_eq!(target.line(), "ok");

@@ -89,7 +89,7 @@ fn sleeping() {
 }
 
 fn calls() {
-    let target = Target::start("calls", &["4"]);
+    let target = Target::start("calls", &["4", "orphaned"]);
     kill_tracers(target.pid(), 200);
     target.finish();
 }

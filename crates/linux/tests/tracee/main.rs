@@ -3,6 +3,13 @@
 //! They have their own `main`, since SIGCHLD must be blocked in every thread of a tracer, and since
 //! one of them kills tracers: those are this program again, with an argument.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test, though without the usual harness"
+)]
+
 mod attaching;
 mod events;
 mod injecting;

@@ -70,10 +70,6 @@ impl Target {
         line.trim_end().to_owned()
     }
 
-    pub fn status(&mut self) -> Option<std::process::ExitStatus> {
-        self.child.try_wait().unwrap()
-    }
-
     pub fn signal(&self, signal: i32) {
         kill(self.pid(), signal);
     }
