@@ -196,7 +196,13 @@ mod tests {
             ..Registers::default()
         };
         for code in [-512i64, -513, -514, -516] {
-            let r = resumed(&Registers { rax: code.cast_unsigned(), ..call }, None);
+            let r = resumed(
+                &Registers {
+                    rax: code.cast_unsigned(),
+                    ..call
+                },
+                None,
+            );
             assert_eq!((r.rip, r.rax), (100, 35));
         }
         let done = Registers {

@@ -128,7 +128,8 @@ impl Tracee {
         })
     }
 
-    fn is_ours(&self, tid: u32) -> bool {
+    /// Whether we trace it.
+    pub(super) fn is_ours(&self, tid: u32) -> bool {
         let tracer = Status::read_thread(self.pid, tid)
             .ok()
             .and_then(|s| s.number("TracerPid"));

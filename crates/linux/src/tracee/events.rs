@@ -106,6 +106,9 @@ impl Tracee {
             Err(e) if e.is_gone() => {
                 self.remove(tid);
                 self.tell_change();
+                if self.find(self.pid).is_none() && self.is_ours(self.pid) {
+                    self.add(Running::adopted(self.pid));
+                }
                 if self.threads.is_empty() && self.outcome.is_none() {
                     return Err(Error::ProcessGone(self.pid));
                 }
@@ -115,10 +118,11 @@ impl Tracee {
         }
     }
 
-    /// A thread is gone, and with the first one the process: its end is reported last.
+    /// A thread is gone. The end of the first one is that of the process and is reported last; if
+    /// that had ended before we came, it is not ours to be told of, and the last other one counts.
     pub(super) fn note_end(&mut self, tid: u32, outcome: Outcome) {
         self.remove(tid);
-        if tid == self.pid {
+        if tid == self.pid || self.threads.is_empty() {
             self.threads.clear();
             self.list_tids();
             self.outcome = Some(outcome);
