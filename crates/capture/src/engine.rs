@@ -53,6 +53,27 @@ pub enum Outcome {
     Event(Event),
 }
 
+/// A target in which tracking is set up.
+#[derive(Debug)]
+pub struct Prepared {
+    tracee: Tracee,
+    space: Space,
+    state: State,
+}
+
+impl Prepared {
+    /// Sets up tracking in a target that has just been attached to or launched.
+    ///
+    /// # Errors
+    /// If the target cannot be stopped, or tracking cannot be set up in it; it then runs on
+    /// untouched.
+    pub fn set_up(mut tracee: Tracee, options: &Options) -> Result<Self, Error> {
+        let mut state = State::new(tracee.pid())?;
+        let space = set_up(&mut tracee, &mut state, options)?;
+        Ok(Self { tracee, space, state })
+    }
+}
+
 /// The capture side of a recording.
 #[derive(Debug)]
 pub struct Engine {
@@ -67,26 +88,28 @@ pub struct Engine {
     /// Arenas for witnesses to be used again; none unless paranoid.
     witnesses: Option<Receiver<PageArena>>,
     skipped: u32,
+    /// The thread through which /proc is read.
+    via: u32,
     completed: Instant,
     /// Time the target stood still for completions since the last checkpoint.
     completion_ns: u64,
 }
 
 impl Engine {
-    /// Sets up tracking in a target that has just been attached to or launched.
-    ///
-    /// # Errors
-    /// If the target cannot be stopped, or tracking cannot be set up in it; it then runs on
-    /// untouched.
+    /// Over a target in which tracking has been set up. The recording begins now.
     pub fn new(
-        mut tracee: Tracee,
+        prepared: Prepared,
         pipeline: Pipeline,
         options: Options,
         witnesses: Option<Receiver<PageArena>>,
-    ) -> Result<Self, Error> {
-        let mut state = State::new(tracee.pid())?;
-        let space = set_up(&mut tracee, &mut state, &options)?;
-        Ok(Self {
+    ) -> Self {
+        let Prepared {
+            tracee,
+            space,
+            state,
+        } = prepared;
+        Self {
+            via: tracee.pid(),
             tracee,
             space,
             state,
@@ -99,15 +122,16 @@ impl Engine {
             skipped: 0,
             completed: Instant::now(),
             completion_ns: 0,
-        })
+        }
     }
 
     /// After `exec`: the address space and its tracking are gone; begins anew.
     ///
     /// # Errors
-    /// As [`Engine::new`].
+    /// As [`Prepared::set_up`].
     pub fn replaced(&mut self) -> Result<(), Error> {
-        self.state = State::new(self.tracee.pid())?;
+        self.via = self.tracee.pid();
+        self.state = State::new(self.via)?;
         self.space = set_up(&mut self.tracee, &mut self.state, &self.options)?;
         self.pipeline.forget();
         self.pace = Pace::default();
@@ -148,6 +172,20 @@ impl Engine {
         gaps
     }
 
+    /// Keeps looking at the process when its main thread has ended before the others.
+    fn follow_threads(&mut self) -> Result<(), Error> {
+        let tids = self.tracee.tids();
+        if tids.binary_search(&self.via).is_ok() {
+            return Ok(());
+        }
+        if let Some(tid) = tids.first().copied() {
+            self.space.look_through(tid)?;
+            self.state.look_through(tid)?;
+            self.via = tid;
+        }
+        Ok(())
+    }
+
     /// Takes a checkpoint. `crash`: the thread and the fatal signal that it is about to get.
     /// `limit`: how long the target may take to stop.
     ///
@@ -160,6 +198,7 @@ impl Engine {
         crash: Option<(u32, SigInfo)>,
         limit: Duration,
     ) -> Result<Outcome, Error> {
+        self.follow_threads()?;
         let full = marks.contains(Marks::FULL);
         let mut tick = Tick {
             marks,
@@ -353,6 +392,9 @@ fn copy_now(space: &mut Space, pipeline: &Pipeline) -> Result<Vec<Batch>, Error>
 /// Stops the target, gets its userfaultfd, and reads the state that needs injected calls.
 fn set_up(tracee: &mut Tracee, state: &mut State, options: &Options) -> Result<Space, Error> {
     let pid = tracee.pid();
+    if !tracee.is_x86_64() {
+        return Err(Error::NotX86_64(pid));
+    }
     let setup = |source| Error::Setup { pid, source };
     let mut halt = match tracee.stop(SET_UP_LIMIT)? {
         Stop::All(halt) => halt,

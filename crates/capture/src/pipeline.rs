@@ -26,7 +26,7 @@ use stillframe_store::{Committed, Summary, Writer};
 pub const BATCH_PAGES: usize = 4096;
 
 /// Batches that may wait for the store.
-pub const QUEUE_BATCHES: usize = 4;
+pub const QUEUE_BATCHES: usize = 8;
 
 /// Bytes of pages that may wait for the store.
 const QUEUE_BYTES: u64 = (QUEUE_BATCHES * BATCH_PAGES * PAGE_SIZE) as u64;

@@ -10,6 +10,9 @@ use stillframe_image::Phases;
 /// Weight of the newest measurement.
 const WEIGHT: f64 = 0.25;
 
+/// How much belief in rounds comes back per tick without one.
+const FORGIVENESS: f64 = 0.002;
+
 /// Most rounds before a full checkpoint.
 const FULL_ROUNDS: u32 = 6;
 
@@ -25,6 +28,8 @@ pub struct Pace {
     stop_ns: Option<f64>,
     /// Nanoseconds to copy a page.
     page_ns: Option<f64>,
+    /// Share of the pages copied early that were not written again before the boundary.
+    lasting: Option<f64>,
     /// Pages of the last rounds of this tick.
     round: Option<u64>,
     before: Option<u64>,
@@ -40,8 +45,9 @@ impl Pace {
         if full {
             return FULL_ROUNDS;
         }
+        let lasting = self.lasting.unwrap_or(1.0);
         match (self.dirty, self.stop_ns, self.page_ns) {
-            (Some(dirty), Some(stop), Some(page)) if dirty * page > 2.0 * stop => 1,
+            (Some(dirty), Some(stop), Some(page)) if lasting * dirty * page > 2.0 * stop => 1,
             _ => 0,
         }
     }
@@ -72,6 +78,13 @@ impl Pace {
     /// Takes in a boundary that copied `pages`.
     pub fn boundary(&mut self, pages: u64, phases: &Phases) {
         blend(&mut self.dirty, (pages + self.early) as f64);
+        if self.early > 0 {
+            let again = pages as f64 / self.early as f64;
+            blend(&mut self.lasting, (1.0 - again).max(0.0));
+        } else if let Some(lasting) = &mut self.lasting {
+            // Nothing is learnt about rounds that are not made.
+            *lasting = (*lasting + FORGIVENESS).min(1.0);
+        }
         blend(
             &mut self.stop_ns,
             (phases.stop + phases.layout + phases.scan + phases.resume) as f64,
@@ -128,6 +141,24 @@ mod tests {
             pace.boundary(10, &phases(10_000));
         }
         assert_eq!(pace.rounds(false), 0);
+    }
+
+    #[test]
+    fn a_target_that_writes_everything_again_is_not_copied_early() {
+        let mut pace = Pace::default();
+        let mut rounds = 0;
+        for _ in 0..100 {
+            if pace.rounds(false) > 0 {
+                rounds += 1;
+                pace.round(
+                    16_000,
+                    Duration::from_micros(300),
+                    Duration::from_millis(16),
+                );
+            }
+            pace.boundary(16_000, &phases(16_000_000));
+        }
+        assert!((1..30).contains(&rounds), "{rounds}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! the store to fail. Whatever comes first decides what is done; nothing here takes a checkpoint
 //! itself.
 
-use crate::engine::{Engine, Outcome};
+use crate::engine::{Engine, Outcome, Prepared};
 use crate::options::Options;
 use crate::paranoid::{Checker, Findings};
 use crate::pipeline::Pipeline;
@@ -89,6 +89,8 @@ pub fn record(
         writer_version: env!("CARGO_PKG_VERSION").to_owned(),
         ..Header::default()
     };
+    // A target that cannot be recorded leaves nothing behind on disk.
+    let prepared = Prepared::set_up(tracee, options)?;
     let writer = Writer::create(
         &options.output,
         &header,
@@ -115,7 +117,7 @@ pub fn record(
         what: "a thread",
         source,
     })?;
-    let engine = Engine::new(tracee, pipeline, options.clone(), spares)?;
+    let engine = Engine::new(prepared, pipeline, options.clone(), spares);
     let mut session = Session {
         engine,
         options,

@@ -59,6 +59,17 @@ impl Space {
         })
     }
 
+    /// From now on the process is looked at through its thread `tid`: /proc shows nothing of a
+    /// process through a main thread that has ended.
+    ///
+    /// # Errors
+    /// If that thread is gone, too.
+    pub fn look_through(&mut self, tid: u32) -> Result<()> {
+        self.pid = tid;
+        self.copier = Copier::open(tid)?;
+        Ok(())
+    }
+
     /// Reads the mappings, and registers what is new. The target must be stopped. `now` is the
     /// checkpoint being made.
     ///

@@ -24,6 +24,8 @@ const SLOW: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct State {
     pid: u32,
+    /// The thread through which /proc is read.
+    via: u32,
     threads: Vec<Thread>,
     known: HashMap<u32, Known>,
     fds: Fds,
@@ -63,6 +65,7 @@ impl State {
     pub fn new(pid: u32) -> Result<Self> {
         Ok(Self {
             pid,
+            via: pid,
             threads: Vec::new(),
             known: HashMap::new(),
             fds: Fds::open(pid)?,
@@ -71,6 +74,17 @@ impl State {
             read_at: None,
             injected: Injected::default(),
         })
+    }
+
+    /// From now on the process is looked at through its thread `tid`: /proc shows nothing of a
+    /// process through a main thread that has ended.
+    ///
+    /// # Errors
+    /// If that thread is gone, too.
+    pub fn look_through(&mut self, tid: u32) -> Result<()> {
+        self.via = tid;
+        self.fds = Fds::open(tid)?;
+        Ok(())
     }
 
     /// Whether something is missing that only the target itself can be asked for.
@@ -187,7 +201,8 @@ impl State {
         let _ = self.fds.refresh(&mut self.descriptors, depth)?;
         if due {
             self.read_at = Some(Instant::now());
-            let mut read = process::read(self.pid)?;
+            let mut read = process::read(self.via)?;
+            read.pid = self.pid;
             self.merge_injected(&mut read);
             read.as_of = now;
             self.process = read;

@@ -48,10 +48,12 @@ pub fn check_output(options: &Options) -> anyhow::Result<()> {
 /// An error of the recorder with its exit code.
 pub fn failure(error: Error) -> anyhow::Error {
     use stillframe_linux::Error as Kernel;
+    use stillframe_store::Error as Store;
     let code = match &error {
         Error::Attach(_) | Error::NotStopped { .. } | Error::EndedEarly { .. } => Code::Target,
-        Error::Launch(_) => Code::Target,
-        Error::Exists(_) | Error::Store(stillframe_store::Error::Exists(_)) => Code::Exists,
+        Error::Launch(_) | Error::NotX86_64(_) => Code::Target,
+        Error::Exists(_)
+        | Error::Store(Store::Exists(_) | Store::NotRecording { .. } | Store::Busy(_)) => Code::Exists,
         Error::Store(_) => Code::Write,
         Error::Setup {
             source: Kernel::Unsupported { .. },
