@@ -190,6 +190,8 @@ fn find(program: &OsStr, elsewhere: bool) -> Result<PathBuf, LaunchError> {
         match check(&path) {
             Ok(()) => return Ok(std::path::absolute(&path).unwrap_or(path)),
             Err(LaunchError::NotFound(_)) => {}
+            // In a directory that is not ours to look into, as far as we are concerned it is not.
+            Err(_) if std::fs::symlink_metadata(&path).is_err() => {}
             Err(other) => refusal = refusal.or(Some(other)),
         }
     }

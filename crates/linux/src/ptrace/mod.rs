@@ -13,8 +13,8 @@ mod raw;
 mod status;
 mod thread;
 
-pub(crate) use raw::wait_any_peek;
 pub use raw::{Dispatch, SyscallInfo};
+pub(crate) use raw::{wait_any_peek, wait_blocking};
 pub use status::{Outcome, StopKind};
 pub use thread::{Resume, Running, Stopped, Waited};
 

@@ -467,6 +467,30 @@ pub(super) fn wait(tid: u32) -> Result<Found> {
     })
 }
 
+/// Waits until a thread has a report, which is left for [`wait`], or until a signal is handled.
+/// Returns whether there is a report, the thread's disappearance included.
+pub(crate) fn wait_blocking(tid: u32) -> Result<bool> {
+    let flags = libc::WEXITED | libc::WNOWAIT | libc::__WALL | libc::__WNOTHREAD;
+    // SAFETY: all-zero is a valid `siginfo_t`, and it is ours for the call to fill.
+    let result = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_PID, tid, &raw mut info, flags)
+    };
+    if result == 0 {
+        return Ok(true);
+    }
+    let source = io::Error::last_os_error();
+    match source.raw_os_error() {
+        Some(libc::EINTR) => Ok(false),
+        Some(libc::ECHILD) => Ok(true),
+        _ => Err(Error::Syscall {
+            what: "waitid",
+            target: Target::Thread(tid),
+            source,
+        }),
+    }
+}
+
 /// Looks, without consuming it, for a report of any child or tracee of this thread. Returns its id
 /// and whether the report is a stop of a tracee; an ordinary child can only have ended.
 pub(crate) fn wait_any_peek() -> Result<Option<(u32, bool)>> {

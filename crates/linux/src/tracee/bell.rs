@@ -1,11 +1,13 @@
 //! Sleeping until a tracee has something to report.
 //!
 //! A stop of a tracee is announced by SIGCHLD to its tracer. The signal is kept blocked, so that it
-//! stays pending instead of being lost, and is taken either together with other descriptors
-//! (`signalfd` and `ppoll`) or alone (`sigtimedwait`, which has less to set up). It is not queued:
-//! one SIGCHLD may stand for many reports. So a sleeper first looks for reports, then sleeps.
+//! stays pending instead of being lost, and is taken together with other descriptors (`signalfd`
+//! and `ppoll`). It is not queued: one SIGCHLD may stand for many reports. So a sleeper first looks
+//! for reports, then sleeps. While all threads are being stopped, or one runs an injected call, it
+//! is known whose report is wanted, and a blocking `waitid` is faster.
 
 use crate::error::{Error, Result, Target};
+use crate::ptrace::wait_blocking;
 use crate::signals::Interrupt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -123,14 +125,13 @@ pub(super) enum Rung {
 #[derive(Debug)]
 pub(super) struct Bell {
     fd: OwnedFd,
+    alarm: Alarm,
 }
 
 impl Bell {
     pub(super) fn new() -> Result<Self> {
         prepare()?;
-        Ok(Self {
-            fd: signal_fd(&[libc::SIGCHLD])?,
-        })
+        Ok(Self { fd: signal_fd(&[libc::SIGCHLD])?, alarm: Alarm::new()? })
     }
 
     /// Forgets past announcements. To be followed by a look for reports.
@@ -138,17 +139,18 @@ impl Bell {
         while take_signal(self.fd.as_fd()).is_some() {}
     }
 
-    /// Sleeps until a report is announced or `until`.
-    pub(super) fn sleep(until: Instant) {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        let timeout = timespec(left.min(LOOK_ANYWAY));
-        let set = set_of(&[libc::SIGCHLD]);
-        // SAFETY: set and timeout are initialised and ours; no siginfo is asked for. Any outcome,
-        // EINTR and the timeout included, only means that the caller looks again.
-        unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const timeout) };
+    /// Sleeps until this thread, which must be traced and not stopped, has a report. Comes back
+    /// without one from time to time, so that the clock and other threads can be looked at, until
+    /// [`Bell::rest`].
+    pub(super) fn watch(&mut self, tid: u32) -> Result<()> {
+        self.alarm.set(true)?;
+        wait_blocking(tid).map(|_| ())
+    }
+
+    /// Ends the interruptions of [`Bell::watch`].
+    pub(super) fn rest(&mut self) {
+        // It can only fail for a timer that does not exist.
+        let _ = self.alarm.set(false);
     }
 
     /// Sleeps until a report is announced, one of `wake` is readable or hung up, or `until`.
@@ -201,6 +203,79 @@ impl Bell {
             None if reports => Rung::Reports,
             None => Rung::Time,
         })
+    }
+}
+
+/// Interrupts this thread's system calls, again and again while set.
+///
+/// A blocking `waitid` for one thread is what stops many threads fastest: a sleeper on SIGCHLD is
+/// woken, and takes the CPU from a thread about to stop, at each of them (64 spinning threads:
+/// 1.1 ms). But it has no timeout. The alarm is a timer whose signal, the last real-time one, has a
+/// handler that does nothing; it repeats, since the first may come before the call sleeps.
+#[derive(Debug)]
+struct Alarm {
+    timer: libc::timer_t,
+    set: bool,
+}
+
+/// How often.
+const ALARM: Duration = Duration::from_millis(2);
+
+extern "C" fn do_nothing(_: i32) {}
+
+impl Alarm {
+    fn new() -> Result<Self> {
+        let signal = libc::SIGRTMAX();
+        let handler: extern "C" fn(i32) = do_nothing;
+        // SAFETY: all-zero is a valid `sigaction`. The handler touches nothing, so it may run at any
+        // time; without SA_RESTART it makes blocking calls of this thread fail with EINTR.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as libc::sighandler_t;
+            if libc::sigaction(signal, &raw const action, std::ptr::null_mut()) != 0 {
+                return Err(Error::last("sigaction", Target::Us));
+            }
+        }
+        // SAFETY: all-zero is a valid `sigevent`.
+        let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_signo = signal;
+        event.sigev_notify_thread_id = rustix::thread::gettid().as_raw_nonzero().get();
+        let mut timer: libc::timer_t = std::ptr::null_mut();
+        // SAFETY: `event` is initialised, and `timer` is ours for the call to fill.
+        let made =
+            unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) };
+        if made != 0 {
+            return Err(Error::last("timer_create", Target::Us));
+        }
+        Ok(Self { timer, set: false })
+    }
+
+    fn set(&mut self, on: bool) -> Result<()> {
+        if self.set == on {
+            return Ok(());
+        }
+        let every = timespec(if on { ALARM } else { Duration::ZERO });
+        let times = libc::itimerspec {
+            it_interval: every,
+            it_value: every,
+        };
+        // SAFETY: the timer is ours and exists as long as `self`; `times` is initialised; the old
+        // setting is not asked for.
+        let done =
+            unsafe { libc::timer_settime(self.timer, 0, &raw const times, std::ptr::null_mut()) };
+        if done != 0 {
+            return Err(Error::last("timer_settime", Target::Us));
+        }
+        self.set = on;
+        Ok(())
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        // SAFETY: the timer is ours, and not used after this.
+        unsafe { libc::timer_delete(self.timer) };
     }
 }
 

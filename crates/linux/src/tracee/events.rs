@@ -188,7 +188,12 @@ impl Tracee {
                 match (mode, kind) {
                     (Mode::Stopping, _) => State::Stopped(s),
                     (Mode::Running, StopKind::Group(_)) => State::Listening(s.listen()?),
-                    (Mode::Running, _) => State::Running(s.resume(Resume::Continue, 0)?),
+                    (Mode::Running, _) => {
+                        if !listening {
+                            self.resume_wait(at, &s)?;
+                        }
+                        State::Running(s.resume(Resume::Continue, 0)?)
+                    }
                 }
             }
             StopKind::Signal(signal) => {

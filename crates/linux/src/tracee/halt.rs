@@ -184,9 +184,11 @@ impl<'a> Halt<'a> {
 
     /// Lets one thread, which was asked to stop while stopped, go on to that stop.
     pub(crate) fn run_to_trap(&mut self, tid: u32, limit: Duration) -> Result<()> {
-        self.run_until(tid, Resume::Continue, limit, |kind| {
+        let done = self.run_until(tid, Resume::Continue, limit, |kind| {
             matches!(kind, StopKind::Trap | StopKind::Group(_))
-        })
+        });
+        self.tracee.bell.rest();
+        done
     }
 
     fn run_until(
@@ -220,7 +222,7 @@ impl<'a> Halt<'a> {
                     if Instant::now() >= end {
                         return Err(Error::Stuck { tid });
                     }
-                    super::bell::Bell::sleep(end);
+                    self.tracee.bell.watch(tid)?;
                 }
                 Ok(Waited::Stopped(s)) => {
                     let kind = s.kind();

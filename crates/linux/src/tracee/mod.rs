@@ -22,6 +22,7 @@ mod halt;
 mod status;
 mod stop;
 mod wait;
+mod waits;
 
 pub use crate::launch::{Launch, LaunchError};
 pub use crate::ptrace::Outcome;
@@ -122,6 +123,8 @@ struct Thread {
     execed: bool,
     /// Ended, but not to be reaped while others live.
     zombie: bool,
+    /// The wait it was last put back into.
+    wait: Option<waits::Wait>,
     /// The last call seen to be of the sort that the kernel restarts as `restart_syscall`: where it
     /// returns to, and its number.
     restarts: Option<(u64, u64)>,
@@ -294,6 +297,7 @@ impl Tracee {
                     execed: false,
                     zombie: false,
                     restarts: None,
+                    wait: None,
                 },
             );
             self.list_tids();

@@ -1,6 +1,5 @@
 //! Stopping all threads.
 
-use super::bell::Bell;
 use super::events::Mode;
 use super::halt::Halt;
 use super::status::{self, Status};
@@ -24,6 +23,17 @@ pub enum Stop<'a> {
     /// Something happened that needs attention first. What it holds is held, all other threads run
     /// again.
     Event(Event),
+}
+
+/// How often threads other than the one waited for are looked at.
+const LOOK_AROUND: Duration = Duration::from_millis(2);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moving {
+    /// It will report something.
+    ToReport,
+    /// It becomes a zombie that waits for other threads, and nobody is told.
+    WithoutReport,
 }
 
 pub(super) enum Brought {
@@ -70,6 +80,12 @@ impl Tracee {
     }
 
     pub(super) fn bring_to_halt(&mut self, end: Instant) -> Result<Brought> {
+        let brought = self.interrupt_and_wait(end)?;
+        self.resume_waits()?;
+        Ok(brought)
+    }
+
+    fn interrupt_and_wait(&mut self, end: Instant) -> Result<Brought> {
         if self.queue.iter().any(Event::is_urgent) {
             return Ok(Brought::Event);
         }
@@ -77,29 +93,46 @@ impl Tracee {
             return Err(Error::ProcessGone(self.pid));
         }
         self.interrupt_all(0)?;
+        let brought = self.gather(end);
+        self.bell.rest();
+        brought
+    }
+
+    /// Waits for the threads interrupted, one after the other: while it waits for one, others stop.
+    fn gather(&mut self, end: Instant) -> Result<Brought> {
+        let mut last_look = Instant::now();
         loop {
-            let any = self.poll_all(Mode::Stopping)?;
             self.consider_death()?;
             if self.queue.iter().any(Event::is_urgent) {
                 return Ok(Brought::Event);
             }
-            let moving = self.first_moving();
-            match moving {
-                None if self.tids.is_empty() => return Err(Error::ProcessGone(self.pid)),
-                None => {
-                    if self.has_all_threads()? {
-                        return Ok(Brought::All);
-                    }
+            let Some((tid, at)) = self.first_moving() else {
+                if self.tids.is_empty() {
+                    return Err(Error::ProcessGone(self.pid));
+                }
+                if self.has_all_threads()? {
+                    return Ok(Brought::All);
+                }
+                continue;
+            };
+            if self.poll(tid, Mode::Stopping)? {
+                continue;
+            }
+            let now = Instant::now();
+            if now >= end {
+                let why = self.why_not_stopped(tid);
+                return Ok(Brought::TimedOut { tid, why });
+            }
+            if now - last_look >= LOOK_AROUND {
+                last_look = now;
+                if self.poll_all(Mode::Stopping)? {
                     continue;
                 }
-                Some(_) if any => continue,
-                Some(tid) if Instant::now() >= end => {
-                    return Ok(Brought::TimedOut {
-                        tid,
-                        why: self.why_not_stopped(tid),
-                    });
-                }
-                Some(_) => Bell::sleep(self.next_look().map_or(end, |look| look.min(end))),
+            }
+            if at == Moving::WithoutReport {
+                std::thread::sleep(Duration::from_micros(100));
+            } else {
+                self.bell.watch(tid)?;
             }
         }
     }
@@ -107,17 +140,24 @@ impl Tracee {
     /// A thread that can still touch memory. One past its exit stop can, until it is reaped: the
     /// kernel clears its tid address and marks its robust futexes then. The first thread is not
     /// reaped before the others, so it is looked at.
-    fn first_moving(&mut self) -> Option<u32> {
+    fn first_moving(&mut self) -> Option<(u32, Moving)> {
         let pid = self.pid;
         self.threads.iter_mut().find_map(|t| match t.state {
             State::Stopped(_) => None,
-            State::Running(_) | State::Listening(_) | State::Moving => Some(t.tid),
+            State::Running(_) | State::Listening(_) | State::Moving => {
+                Some((t.tid, Moving::ToReport))
+            }
             State::Ending(_) => {
                 if t.tid == pid && !t.zombie {
                     let state = Status::read_thread(pid, pid).ok().and_then(|s| s.state());
                     t.zombie = state.is_none_or(|s| matches!(s, 'Z' | 'X'));
                 }
-                (!t.zombie).then_some(t.tid)
+                let how = if t.tid == pid {
+                    Moving::WithoutReport
+                } else {
+                    Moving::ToReport
+                };
+                (!t.zombie).then_some((t.tid, how))
             }
         })
     }

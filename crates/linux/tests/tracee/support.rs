@@ -164,7 +164,7 @@ pub fn with_halt<T>(tracee: &mut Tracee, f: impl FnOnce(&mut Halt<'_>) -> T) -> 
 }
 
 /// What is not to change: descriptors, and mappings but for the stack's size and the heap's.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Looks {
     descriptors: BTreeMap<String, PathBuf>,
     mappings: Vec<String>,
@@ -172,8 +172,24 @@ pub struct Looks {
     threads: BTreeMap<String, (String, String, String)>,
 }
 
+impl std::fmt::Debug for Looks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let vdso = self
+            .vdso
+            .iter()
+            .fold(0u64, |h, b| h.wrapping_mul(31) + u64::from(*b));
+        write!(
+            f,
+            "{:?} {:?} vdso {vdso:x} {:?}",
+            self.descriptors, self.mappings, self.threads
+        )
+    }
+}
+
+/// A thread blocks signals while it starts another or is started, so targets are given time.
 pub fn looks(pid: u32) -> Looks {
     use std::os::unix::fs::FileExt;
+    std::thread::sleep(Duration::from_millis(50));
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let memory = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
     let mut vdso = Vec::new();
