@@ -18,7 +18,9 @@ impl Interrupt {
     /// Sends the same signal to a process. Nothing is reported: it may have ended.
     pub fn pass_on(self, pid: u32) {
         let signal = rustix::process::Signal::from_named_raw(self.signal);
-        if let (Some(pid), Some(signal)) = (rustix::process::Pid::from_raw(pid.cast_signed()), signal) {
+        if let (Some(pid), Some(signal)) =
+            (rustix::process::Pid::from_raw(pid.cast_signed()), signal)
+        {
             let _ = rustix::process::kill_process(pid, signal);
         }
     }

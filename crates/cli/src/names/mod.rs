@@ -4,27 +4,11 @@ pub mod syscalls;
 
 use stillframe_image::DescriptorKind;
 
-/// Signals 1 to 31 of x86-64.
-const SIGNALS: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-];
-
-/// `SIGSEGV`, `SIGRT40`, or the number.
-pub fn signal(number: i64) -> String {
-    match usize::try_from(number) {
-        Ok(n @ 1..=31) => format!("SIG{}", SIGNALS[n - 1]),
-        Ok(n @ 32..=64) => format!("SIGRT{n}"),
-        _ => number.to_string(),
-    }
-}
-
 /// The signals of a set, bit n-1 for signal n.
 pub fn signals(set: u64) -> Vec<String> {
     (1..=64)
         .filter(|n| set >> (n - 1) & 1 == 1)
-        .map(signal)
+        .map(stillframe_image::signal::name)
         .collect()
 }
 
@@ -156,11 +140,6 @@ mod tests {
 
     #[test]
     fn signal_names() {
-        assert_eq!(signal(11), "SIGSEGV");
-        assert_eq!(signal(31), "SIGSYS");
-        assert_eq!(signal(34), "SIGRT34");
-        assert_eq!(signal(0), "0");
-        assert_eq!(signal(-1), "-1");
         assert_eq!(signals(1 << 8 | 1 << 14), ["SIGKILL", "SIGTERM"]);
         assert_eq!(signals(u64::MAX).len(), 64);
     }

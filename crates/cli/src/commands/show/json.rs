@@ -160,7 +160,7 @@ fn hex(value: u64) -> String {
 
 fn signal(info: &SigInfo) -> SignalView {
     SignalView {
-        signal: names::signal(i64::from(info.signal)),
+        signal: stillframe_image::signal::name(i64::from(info.signal)),
         number: info.signal,
         code: info.code,
         errno: info.errno,
@@ -255,7 +255,7 @@ fn process(checkpoint: &Checkpoint) -> ProcessView {
 
 fn action(action: &SignalAction) -> ActionView {
     ActionView {
-        signal: names::signal(i64::from(action.signal)),
+        signal: stillframe_image::signal::name(i64::from(action.signal)),
         handler: match action.handler {
             0 => "default".to_owned(),
             1 => "ignored".to_owned(),

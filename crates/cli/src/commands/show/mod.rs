@@ -102,7 +102,7 @@ fn header(
 
 /// `SIGSEGV (code 1)` and the sender or the address, as far as the structure says.
 fn describe_signal(info: &SigInfo) -> String {
-    let mut text = names::signal(i64::from(info.signal));
+    let mut text = stillframe_image::signal::name(i64::from(info.signal));
     text.push_str(&format!(" (code {})", info.code));
     let word = |at: usize| -> Option<[u8; 8]> { info.raw.get(at..at + 8)?.try_into().ok() };
     if let Some(bytes) = word(16) {
@@ -178,7 +178,7 @@ fn signals(
         write!(
             out,
             "  {:<10} {handler}",
-            names::signal(i64::from(action.signal))
+            stillframe_image::signal::name(i64::from(action.signal))
         )?;
         if action.flags != 0 {
             write!(out, ", {}", names::action_flags(action.flags))?;

@@ -112,7 +112,7 @@ pub(super) fn process(
             "  timer {} on clock {}: {}",
             timer.id,
             timer.clock,
-            names::signal(i64::from(timer.signal))
+            stillframe_image::signal::name(i64::from(timer.signal))
         )?;
         match timer.armed_ns {
             Some((interval, left)) => writeln!(
