@@ -131,7 +131,10 @@ pub(super) struct Bell {
 impl Bell {
     pub(super) fn new() -> Result<Self> {
         prepare()?;
-        Ok(Self { fd: signal_fd(&[libc::SIGCHLD])?, alarm: Alarm::new()? })
+        Ok(Self {
+            fd: signal_fd(&[libc::SIGCHLD])?,
+            alarm: Alarm::new()?,
+        })
     }
 
     /// Forgets past announcements. To be followed by a look for reports.
