@@ -18,14 +18,21 @@ use crate::space::Space;
 use crate::state::State;
 use crossbeam_channel::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use stillframe_image::{Checkpoint, CheckpointId, Gap, Marks, SigInfo, Tick};
+use stillframe_image::{Checkpoint, CheckpointId, Gap, Marks, Phases, SigInfo, Tick};
 use stillframe_linux::copy::PageArena;
 use stillframe_linux::inject::Injector;
-use stillframe_linux::tracee::{Event, Stop, Tracee};
+use stillframe_linux::tracee::{Event, Stop, Tracee, Wake};
 use stillframe_linux::uffd::Userfaultfd;
 
 /// Pages of memory that one witness may hold: 64 GiB of addresses, taken as used.
 const WITNESS_PAGES: usize = 16 << 20;
+
+/// Batches that may be filled in one stop before the target has to wait for the store: 1 GiB.
+const STOP_BATCHES: usize = 64;
+
+/// Times that a boundary gives way to copying while the target runs, because it would hold more than
+/// the pipeline takes at once.
+const EARLY_ROUNDS: u32 = 3;
 
 /// Calls made inside the target at set-up, at most: about a hundred microseconds each.
 const SET_UP_CALLS: usize = 256;
@@ -70,7 +77,11 @@ impl Prepared {
     pub fn set_up(mut tracee: Tracee, options: &Options) -> Result<Self, Error> {
         let mut state = State::new(tracee.pid())?;
         let space = set_up(&mut tracee, &mut state, options)?;
-        Ok(Self { tracee, space, state })
+        Ok(Self {
+            tracee,
+            space,
+            state,
+        })
     }
 }
 
@@ -207,7 +218,8 @@ impl Engine {
         };
         self.completion_ns = 0;
         // A dying target does not run, so there is nothing to gain from copying early.
-        if !marks.contains(Marks::CRASH) && !marks.contains(Marks::EXIT) {
+        let last_words = marks.contains(Marks::CRASH) || marks.contains(Marks::EXIT);
+        if !last_words {
             let rounds = match (self.options.precopy, self.pace.rounds(full)) {
                 (Precopy::Fixed(rounds), _) | (Precopy::Auto, rounds) => rounds,
             };
@@ -219,7 +231,16 @@ impl Engine {
                 }
             }
         }
-        self.boundary(tick, crash, limit)
+        let mut early = if last_words { 0 } else { EARLY_ROUNDS };
+        loop {
+            match self.boundary(&mut tick, crash.clone(), limit, early > 0)? {
+                Some(outcome) => return Ok(outcome),
+                None => early -= 1,
+            }
+            if let Some(event) = self.copy_running()? {
+                return Ok(Outcome::Event(event));
+            }
+        }
     }
 
     /// Between ticks: reads by injected calls what has come up since set-up (handlers, threads), a
@@ -268,38 +289,73 @@ impl Engine {
 
         let pages = space.plan_dirty()?;
         let copying = Instant::now();
-        self.pipeline.zeros(space.take_zeros());
-        let plan = space.take_plan();
+        let event = self.copy_running()?;
+        tick.precopied_pages += pages;
+        self.pace.round(pages, stalled, copying.elapsed());
+        Ok(event.map_or(Outcome::Taken, Outcome::Event))
+    }
+
+    /// Copies what is planned while the target runs, and sees to the target meanwhile: a thread
+    /// with a signal waits for us. If something happens that must be dealt with first, the rest is
+    /// left to the boundary.
+    fn copy_running(&mut self) -> Result<Option<Event>, Error> {
+        self.pipeline.zeros(self.space.take_zeros());
+        let plan = self.space.take_plan();
+        let mut event = None;
         for (ranges, forced) in [(&plan.copy, false), (&plan.force, true)] {
             for chunk in chunks(ranges, BATCH_PAGES) {
-                self.pipeline.wait_for_room();
+                if event.is_none() {
+                    event = self.see_to_target()?;
+                }
+                if event.is_some() {
+                    self.space.carry(&chunk);
+                    continue;
+                }
                 let mut batch = self.pipeline.batch()?;
-                space.copy(&chunk, forced, &mut batch)?;
+                self.space.copy(&chunk, forced, &mut batch)?;
                 // What could not be read was unmapped since, or is being replaced: the boundary
                 // will tell.
-                space.carry_unreadable();
-                space.populate(&batch);
+                self.space.carry_unreadable();
+                self.space.populate(&batch);
                 self.pipeline.pages(batch);
             }
         }
-        space.give_plan(plan);
-        tick.precopied_pages += pages;
-        self.pace.round(pages, stalled, copying.elapsed());
-        Ok(Outcome::Taken)
+        self.space.give_plan(plan);
+        Ok(event)
     }
 
-    /// The stop that makes a checkpoint.
+    /// Passes on what the target's threads report, at least once, and until the pipeline has room.
+    fn see_to_target(&mut self) -> Result<Option<Event>, Error> {
+        let mut until = Instant::now();
+        loop {
+            match self.tracee.wait(Some(until), &[])? {
+                Wake::Event(Event::ThreadsChanged | Event::JobStopped | Event::JobContinued) => {}
+                Wake::Event(event) => return Ok(Some(event)),
+                Wake::Deadline | Wake::Descriptor(_) => {
+                    if self.pipeline.has_room_for_pages() {
+                        return Ok(None);
+                    }
+                    until = Instant::now() + Duration::from_millis(1);
+                }
+            }
+        }
+    }
+
+    /// The stop that makes a checkpoint. `may_defer`: if more was written than the pipeline takes at
+    /// once, the target goes on instead, and `None` says that the plan is to be carried out while it
+    /// runs.
     fn boundary(
         &mut self,
-        mut tick: Tick,
+        tick: &mut Tick,
         crash: Option<(u32, SigInfo)>,
         limit: Duration,
-    ) -> Result<Outcome, Error> {
+        may_defer: bool,
+    ) -> Result<Option<Outcome>, Error> {
         let mut clock = Clock::start();
         let mut halt = match self.tracee.stop(limit)? {
             Stop::All(halt) => halt,
-            Stop::TimedOut { why, .. } => return Ok(Outcome::NotStopped(why)),
-            Stop::Event(event) => return Ok(Outcome::Event(event)),
+            Stop::TimedOut { why, .. } => return Ok(Some(Outcome::NotStopped(why))),
+            Stop::Event(event) => return Ok(Some(Outcome::Event(event))),
         };
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -320,6 +376,15 @@ impl Engine {
         tick.phases.threads = clock.lap();
 
         let dirty = space.plan_dirty()?;
+        if may_defer && dirty > (QUEUE_BATCHES * BATCH_PAGES) as u64 {
+            halt.resume()?;
+            tick.phases.resume = clock.lap();
+            tick.precopy_stops += 1;
+            tick.precopy_pause_ns += tick.pause_ns();
+            tick.precopied_pages += dirty;
+            tick.phases = Phases::default();
+            return Ok(None);
+        }
         tick.untracked_pages = space.plan_untracked()?;
         let batches = copy_now(space, &self.pipeline)?;
         tick.phases.copy = clock.lap();
@@ -358,21 +423,20 @@ impl Engine {
             process: self.state.process().clone(),
             gaps: self.gaps(),
         };
-        self.pipeline.commit(Box::new(checkpoint), tick, witness);
+        self.pipeline.commit(Box::new(checkpoint), *tick, witness);
         self.next.0 += 1;
-        Ok(Outcome::Taken)
+        Ok(Some(Outcome::Taken))
     }
 }
 
-/// Copies what is planned while the target stands still. What does not fit into the pipeline's
-/// bound is handed over at once, and the target waits for the store: long, but bounded in memory
-/// and still one instant.
+/// Copies what is planned while the target stands still. What passes [`STOP_BATCHES`] is handed over
+/// at once, and the target waits for the store: long, but bounded in memory and still one instant.
 fn copy_now(space: &mut Space, pipeline: &Pipeline) -> Result<Vec<Batch>, Error> {
     let mut batches = Vec::new();
     let plan = space.take_plan();
     for (ranges, forced) in [(&plan.copy, false), (&plan.force, true)] {
         for chunk in chunks(ranges, BATCH_PAGES) {
-            if batches.len() >= QUEUE_BATCHES {
+            if batches.len() >= STOP_BATCHES {
                 for batch in batches.drain(..) {
                     space.populate(&batch);
                     pipeline.pages(batch);

@@ -144,12 +144,16 @@ impl Pipeline {
             && self.gauge.commits.load(Ordering::Relaxed) < QUEUE_COMMITS
     }
 
-    /// Waits until there is room for more pages. Gives up when storing has failed: what is sent
+    /// Whether there is room for more pages. There always is when storing has failed: what is sent
     /// then goes nowhere, and the failure shows at [`Pipeline::finish`].
+    pub fn has_room_for_pages(&self) -> bool {
+        self.gauge.bytes.load(Ordering::Relaxed) < QUEUE_BYTES
+            || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits until there is room for more pages.
     pub fn wait_for_room(&self) {
-        while self.gauge.bytes.load(Ordering::Relaxed) >= QUEUE_BYTES
-            && self.thread.as_ref().is_some_and(|t| !t.is_finished())
-        {
+        while !self.has_room_for_pages() {
             std::thread::sleep(Duration::from_micros(500));
         }
     }

@@ -210,6 +210,11 @@ impl Space {
         Ok(())
     }
 
+    /// Pages that were planned and not copied: to be found again at the boundary.
+    pub fn carry(&mut self, chunk: &Chunk) {
+        self.carried.extend_from_slice(&chunk.ranges);
+    }
+
     /// The pages of the last copy that could not be read: to be found again at the boundary.
     pub fn carry_unreadable(&mut self) {
         for address in self.copier.unreadable() {

@@ -5,7 +5,6 @@ use super::{DYING_LIMIT, Dying, Event, State, Tracee, WONDER_LIMIT};
 use crate::error::{Error, Result};
 use crate::ptrace::{Outcome, Resume, Running, StopKind, Stopped, Waited, wait_any_peek};
 use std::time::{Duration, Instant};
-use stillframe_image::Registers;
 
 /// What is to become of threads that report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,21 +178,13 @@ impl Tracee {
             }
             kind @ (StopKind::Trap | StopKind::Group(_)) => {
                 self.note_job(kind, listening);
-                let restarts = hide_interruption(&s)?;
-                if let Some(thread) = self.threads.get_mut(at)
-                    && restarts.is_some()
-                {
-                    thread.restarts = restarts;
+                if let Some(thread) = self.threads.get_mut(at) {
+                    thread.waits.hide_interruption(&s)?;
                 }
                 match (mode, kind) {
                     (Mode::Stopping, _) => State::Stopped(s),
                     (Mode::Running, StopKind::Group(_)) => State::Listening(s.listen()?),
-                    (Mode::Running, _) => {
-                        if !listening {
-                            self.resume_wait(at, &s)?;
-                        }
-                        State::Running(s.resume(Resume::Continue, 0)?)
-                    }
+                    (Mode::Running, _) => State::Running(s.resume(Resume::Continue, 0)?),
                 }
             }
             StopKind::Signal(signal) => {
@@ -205,8 +196,10 @@ impl Tracee {
                     self.queue.push_back(Event::Fatal { tid, siginfo });
                     State::Stopped(s)
                 } else {
-                    if !self.has_handler(signal) {
-                        hide_interruption(&s)?;
+                    if !self.has_handler(signal)
+                        && let Some(thread) = self.threads.get_mut(at)
+                    {
+                        thread.waits.hide_interruption(&s)?;
                     }
                     State::Running(go_on(s, signal, mode)?)
                 }
@@ -397,62 +390,6 @@ impl Tracee {
         } else {
             Some(Instant::now() + Duration::from_millis(2))
         }
-    }
-}
-
-/// Makes the kernel restart a system call that our interruption, and nothing else, ended with
-/// EINTR.
-///
-/// Most calls are restarted by the kernel. A few are not, even if no handler ran (signal(7),
-/// "Interruption of system calls by stop signals"), and a program may never have seen that happen.
-/// Giving them the code of those that are restarted unless a handler runs is safe where nothing has
-/// been waited for in vain: calls without a timeout. One with a timeout would start it anew at each
-/// of our stops and never end; it keeps its EINTR, which SIGSTOP and SIGCONT would cause as well.
-///
-/// Returns where a call that the kernel will go on with as `restart_syscall` returns to, and its
-/// number, which is not to be seen any more once that has been interrupted in turn.
-fn hide_interruption(s: &Stopped) -> Result<Option<(u64, u64)>> {
-    const EINTR: i64 = -4;
-    const RESTART_BLOCK: i64 = -516;
-    const RESTART_UNLESS_HANDLED: i64 = -514;
-    let registers = match s.registers() {
-        Ok(registers) => registers,
-        Err(e) if e.is_gone() => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    let (result, call) = (
-        registers.rax.cast_signed(),
-        registers.orig_rax.cast_signed(),
-    );
-    if result == RESTART_BLOCK && call >= 0 && call != libc::SYS_restart_syscall {
-        return Ok(Some((registers.rip, registers.orig_rax)));
-    }
-    if result != EINTR || !waits_forever(&registers) {
-        return Ok(None);
-    }
-    let restarted = Registers {
-        rax: RESTART_UNLESS_HANDLED.cast_unsigned(),
-        ..registers
-    };
-    match s.set_registers(&restarted) {
-        Err(e) if !e.is_gone() => Err(e),
-        _ => Ok(None),
-    }
-}
-
-/// Whether a thread is in one of the calls that are not restarted, without a timeout.
-fn waits_forever(r: &Registers) -> bool {
-    const INFINITE: u64 = 0xffff_ffff;
-    const EXT_ARG: u64 = 8;
-    const SYS_IO_PGETEVENTS: i64 = 333;
-    match r.orig_rax.cast_signed() {
-        libc::SYS_epoll_wait | libc::SYS_epoll_pwait => r.r10 & INFINITE == INFINITE,
-        libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => r.r10 == 0,
-        libc::SYS_semop => true,
-        libc::SYS_rt_sigtimedwait => r.rdx == 0,
-        libc::SYS_io_getevents | SYS_IO_PGETEVENTS => r.r8 == 0,
-        libc::SYS_io_uring_enter => r.r10 & EXT_ARG == 0,
-        _ => false,
     }
 }
 

@@ -171,8 +171,8 @@ impl<'a> Halt<'a> {
     /// The number of the call that a thread goes on with by `restart_syscall` and that returns to
     /// `rip`, if it was seen before.
     pub(crate) fn restarted_call(&self, tid: u32, rip: u64) -> Option<u64> {
-        let (to, number) = self.tracee.threads.get(self.tracee.find(tid)?)?.restarts?;
-        (to == rip).then_some(number)
+        let thread = self.tracee.threads.get(self.tracee.find(tid)?)?;
+        thread.waits.restarted_call(rip)
     }
 
     /// Lets one thread run until it enters or leaves a system call.

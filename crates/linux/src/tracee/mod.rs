@@ -123,11 +123,8 @@ struct Thread {
     execed: bool,
     /// Ended, but not to be reaped while others live.
     zombie: bool,
-    /// The wait it was last put back into.
-    wait: Option<waits::Wait>,
-    /// The last call seen to be of the sort that the kernel restarts as `restart_syscall`: where it
-    /// returns to, and its number.
-    restarts: Option<(u64, u64)>,
+    /// Interrupted system calls.
+    waits: waits::Waits,
 }
 
 #[derive(Debug)]
@@ -296,8 +293,7 @@ impl Tracee {
                     held: false,
                     execed: false,
                     zombie: false,
-                    restarts: None,
-                    wait: None,
+                    waits: waits::Waits::default(),
                 },
             );
             self.list_tids();

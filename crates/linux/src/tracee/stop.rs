@@ -80,12 +80,6 @@ impl Tracee {
     }
 
     pub(super) fn bring_to_halt(&mut self, end: Instant) -> Result<Brought> {
-        let brought = self.interrupt_and_wait(end)?;
-        self.resume_waits()?;
-        Ok(brought)
-    }
-
-    fn interrupt_and_wait(&mut self, end: Instant) -> Result<Brought> {
         if self.queue.iter().any(Event::is_urgent) {
             return Ok(Brought::Event);
         }

@@ -1,169 +1,176 @@
-//! Waits that a stop would end early.
+//! System calls that our stops interrupt.
 //!
-//! Linux restarts most interrupted calls by itself once a thread goes on. `epoll_wait` is not among
-//! them: any stop, even one without a signal, ends it with EINTR (signal(7)). A recorder stops its
-//! target all the time, and a program that simply calls again with its whole timeout would never
-//! see it expire. So where nothing but our stop ended the wait, the thread is put back in front of
-//! the call, with the time that is left.
+//! Most calls are restarted by the kernel once their thread goes on. A few are not, even if no
+//! handler ran, and end with EINTR (signal(7), "Interruption of system calls by stop signals"). A
+//! program may never have seen that happen; worse, one that simply calls again with its whole
+//! timeout would never see it expire while it is stopped a hundred times a second. So where our
+//! stop, and nothing else, has ended such a call, its result is replaced by the code of calls that
+//! are restarted unless a handler runs. The kernel then decides, with whatever signal comes until
+//! the thread goes on.
 //!
-//! When a wait began is not known when it is first met; it is taken to have begun then. A timeout
-//! that spans stops is therefore late by at most the time between two of them.
-//!
-//! Left as Linux has it: `epoll_pwait` with a signal mask, where a signal that arrives while the
-//! thread is stopped must end the call; calls whose timeout lies in memory (`semtimedop`,
-//! `sigtimedwait`, `epoll_pwait2`) or with a socket (SO_RCVTIMEO), unless they wait for ever.
+//! A timeout in a register (`epoll_wait`, `epoll_pwait`) is replaced by what is left of it. When a
+//! wait began is not known when it is first met; it is taken to have begun then, so that a timeout
+//! is late by at most the time between two stops. One in memory (`semtimedop`, `sigtimedwait`,
+//! `epoll_pwait2`) or with a socket (SO_RCVTIMEO) cannot be replaced and would start anew at each
+//! stop: those calls keep their EINTR, which SIGSTOP and SIGCONT would cause as well.
 
-use super::{State, Tracee};
 use crate::error::Result;
-use crate::ptrace::{StopKind, Stopped};
+use crate::ptrace::Stopped;
 use std::time::{Duration, Instant};
-use stillframe_image::{Registers, SigInfo};
+use stillframe_image::Registers;
 
-/// A wait that was put back.
+const EINTR: i64 = -4;
+/// Restarted unless a handler runs.
+const RESTART_NO_HANDLER: u64 = (-514i64).cast_unsigned();
+/// Restarted as `restart_syscall`.
+const RESTART_BLOCK: i64 = -516;
+
+/// What is known of the calls of one thread that were interrupted.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    /// The last call seen to be of the sort that the kernel goes on with as `restart_syscall`:
+    /// where it returns to, and its number, which is not to be seen any more once that has been
+    /// interrupted in turn.
+    restarts: Option<(u64, u64)>,
+    timed: Option<Timed>,
+}
+
+/// A wait whose timeout was replaced.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wait {
+struct Timed {
     /// Where the call returns to.
     rip: u64,
-    /// The timeout it was put back with, milliseconds.
-    timeout: i32,
+    /// What the timeout was replaced by, milliseconds.
+    left: u64,
     /// When it must be over.
     deadline: Instant,
 }
 
-/// What a call waits for, as far as it matters here.
+/// A timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Call {
-    /// With a timeout in r10, milliseconds, forever if negative.
-    Epoll(i32),
-    /// Forever.
-    Forever,
+enum Timeout {
+    None,
+    /// In r10, milliseconds.
+    Register(u64),
 }
 
-impl Tracee {
-    /// Puts stopped threads back into waits that only our stop has ended.
-    pub(super) fn resume_waits(&mut self) -> Result<()> {
-        for thread in &mut self.threads {
-            if let State::Stopped(stopped) = &thread.state
-                && !thread.held
-                && stopped.kind() == StopKind::Trap
-            {
-                put_back(stopped, &mut thread.wait)?;
-            }
-        }
-        Ok(())
+impl Waits {
+    /// The number of the call that returns to `rip`, if it was seen to be one that the kernel goes
+    /// on with as `restart_syscall`.
+    pub(super) fn restarted_call(&self, rip: u64) -> Option<u64> {
+        self.restarts
+            .filter(|(to, _)| *to == rip)
+            .map(|(_, number)| number)
     }
 
-    /// The same for the thread at `at`, which has reported `stopped`.
-    pub(super) fn resume_wait(&mut self, at: usize, stopped: &Stopped) -> Result<()> {
-        match self.threads.get_mut(at) {
-            Some(thread) if stopped.kind() == StopKind::Trap => {
-                put_back(stopped, &mut thread.wait)
-            }
-            _ => Ok(()),
+    /// Looks at a thread that our interruption, or a signal that does nothing, has stopped, and
+    /// makes the kernel restart the call it was in if it would not by itself.
+    pub(super) fn hide_interruption(&mut self, s: &Stopped) -> Result<()> {
+        match self.try_hide(s) {
+            // Killed meanwhile: its end will be reported.
+            Err(e) if e.is_gone() => Ok(()),
+            result => result,
         }
     }
-}
 
-/// Puts one thread back, if it is in such a wait. `known`: the wait it was last put back into.
-fn put_back(stopped: &Stopped, known: &mut Option<Wait>) -> Result<()> {
-    match try_put_back(stopped, known) {
-        // Killed meanwhile: its end will be reported.
-        Err(e) if e.is_gone() => Ok(()),
-        result => result,
+    fn try_hide(&mut self, s: &Stopped) -> Result<()> {
+        let registers = s.registers()?;
+        let result = registers.rax.cast_signed();
+        let call = registers.orig_rax.cast_signed();
+        if result == RESTART_BLOCK && call >= 0 && call != libc::SYS_restart_syscall {
+            self.restarts = Some((registers.rip, registers.orig_rax));
+            return Ok(());
+        }
+        if result != EINTR {
+            return Ok(());
+        }
+        let Some(timeout) = timeout(&registers) else {
+            return Ok(());
+        };
+        let mut restarted = Registers {
+            rax: RESTART_NO_HANDLER,
+            ..registers
+        };
+        if let Timeout::Register(whole) = timeout {
+            restarted.r10 = self.left(registers.rip, whole, Instant::now());
+        }
+        s.set_registers(&restarted)
+    }
+
+    /// What is left of the timeout of a wait, milliseconds, rounded up.
+    fn left(&mut self, rip: u64, timeout: u64, now: Instant) -> u64 {
+        let same = self.timed.filter(|w| w.rip == rip && w.left == timeout);
+        let deadline = same.map_or(now + Duration::from_millis(timeout), |w| w.deadline);
+        let left = deadline
+            .saturating_duration_since(now)
+            .as_nanos()
+            .div_ceil(1_000_000);
+        let left = u64::try_from(left).unwrap_or(timeout).min(timeout);
+        self.timed = Some(Timed {
+            rip,
+            left,
+            deadline,
+        });
+        left
     }
 }
 
-fn try_put_back(stopped: &Stopped, known: &mut Option<Wait>) -> Result<()> {
-    let registers = stopped.registers()?;
-    let Some(call) = ended_by_a_stop(&registers) else { return Ok(()) };
-    if signal_is_due(stopped)? {
-        return Ok(());
-    }
-    let mut back = Registers {
-        rax: registers.orig_rax,
-        rip: registers.rip.wrapping_sub(2),
-        ..registers
-    };
-    let timeout = match call {
-        Call::Epoll(timeout) if timeout >= 0 => timeout,
-        Call::Epoll(_) | Call::Forever => return stopped.set_registers(&back),
-    };
-    let now = Instant::now();
-    let same = known.filter(|w| w.rip == registers.rip && w.timeout == timeout);
-    let whole = Duration::from_millis(u64::from(timeout.unsigned_abs()));
-    let deadline = same.map_or(now + whole, |w| w.deadline);
-    let left = deadline.saturating_duration_since(now).as_nanos().div_ceil(1_000_000);
-    let left = i32::try_from(left).unwrap_or(timeout).min(timeout);
-    back.r10 = u64::from(left.cast_unsigned());
-    stopped.set_registers(&back)?;
-    *known = Some(Wait { rip: registers.rip, timeout: left, deadline });
-    Ok(())
-}
-
-/// The call that these registers show to have ended with EINTR, if it may be put back.
-fn ended_by_a_stop(r: &Registers) -> Option<Call> {
-    if r.rax.cast_signed() != i64::from(-libc::EINTR) {
-        return None;
-    }
-    // The register is 64 bits wide, the parameter an int.
-    let timeout = i32::from_le_bytes((r.r10 & 0xffff_ffff).to_le_bytes()[..4].try_into().ok()?);
+/// The timeout of a call that the kernel would end with EINTR; `None` if it is no such call, or its
+/// timeout cannot be replaced.
+fn timeout(r: &Registers) -> Option<Timeout> {
+    const EXT_ARG: u64 = 8;
+    const SYS_IO_PGETEVENTS: i64 = 333;
+    let forever = |is: bool| is.then_some(Timeout::None);
     match r.orig_rax.cast_signed() {
-        libc::SYS_epoll_wait => Some(Call::Epoll(timeout)),
-        libc::SYS_epoll_pwait if r.r8 == 0 => Some(Call::Epoll(timeout)),
-        libc::SYS_epoll_pwait2 if r.r8 == 0 && r.r10 == 0 => Some(Call::Forever),
-        libc::SYS_semop => Some(Call::Forever),
-        libc::SYS_semtimedop if r.r10 == 0 => Some(Call::Forever),
-        libc::SYS_rt_sigtimedwait if r.rdx == 0 => Some(Call::Forever),
+        // The register is 64 bits wide, the parameter an int.
+        libc::SYS_epoll_wait | libc::SYS_epoll_pwait => Some(match r.r10 & 0xffff_ffff {
+            negative if negative > i32::MAX.cast_unsigned().into() => Timeout::None,
+            milliseconds => Timeout::Register(milliseconds),
+        }),
+        libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => forever(r.r10 == 0),
+        libc::SYS_semop => Some(Timeout::None),
+        libc::SYS_rt_sigtimedwait => forever(r.rdx == 0),
+        libc::SYS_io_getevents | SYS_IO_PGETEVENTS => forever(r.r8 == 0),
+        libc::SYS_io_uring_enter => forever(r.r10 & EXT_ARG == 0),
         _ => None,
     }
-}
-
-/// Whether a signal waits to be delivered to the thread: it, then, has ended the call.
-fn signal_is_due(stopped: &Stopped) -> Result<bool> {
-    let mut pending: Vec<SigInfo> = Vec::new();
-    stopped.pending(&mut pending)?;
-    stopped.shared_pending(&mut pending)?;
-    if pending.is_empty() {
-        return Ok(false);
-    }
-    let blocked = stopped.blocked()?;
-    Ok(pending
-        .iter()
-        .any(|s| blocked & super::status::bit(s.signal) == 0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ended(call: i64, r10: u64, r8: u64) -> Registers {
-        Registers {
-            rax: (-4i64).cast_unsigned(),
-            orig_rax: call.cast_unsigned(),
-            r10,
-            r8,
-            rdx: 1,
-            ..Registers::default()
-        }
+    #[test]
+    fn calls_are_told_apart() {
+        let of = |call: i64, r10: u64| {
+            let orig_rax = call.cast_unsigned();
+            timeout(&Registers {
+                orig_rax,
+                r10,
+                rdx: 1,
+                r8: 1,
+                ..Registers::default()
+            })
+        };
+        assert_eq!(of(libc::SYS_epoll_wait, 33), Some(Timeout::Register(33)));
+        assert_eq!(of(libc::SYS_epoll_wait, 0xffff_ffff), Some(Timeout::None));
+        assert_eq!(of(libc::SYS_epoll_pwait, u64::MAX), Some(Timeout::None));
+        assert_eq!(of(libc::SYS_semtimedop, 0), Some(Timeout::None));
+        assert_eq!(of(libc::SYS_semtimedop, 0x1000), None);
+        assert_eq!(of(libc::SYS_rt_sigtimedwait, 0), None);
+        assert_eq!(of(libc::SYS_read, 0), None);
     }
 
     #[test]
-    fn waits_are_told_apart() {
-        let is = |call, r10, r8| ended_by_a_stop(&ended(call, r10, r8));
-        assert_eq!(is(libc::SYS_epoll_wait, 33, 77), Some(Call::Epoll(33)));
-        assert_eq!(
-            is(libc::SYS_epoll_wait, 0xffff_ffff, 0),
-            Some(Call::Epoll(-1))
-        );
-        assert_eq!(is(libc::SYS_epoll_pwait, 5, 0), Some(Call::Epoll(5)));
-        assert_eq!(is(libc::SYS_epoll_pwait, 5, 0x1000), None);
-        assert_eq!(is(libc::SYS_semtimedop, 0, 9), Some(Call::Forever));
-        assert_eq!(is(libc::SYS_semtimedop, 0x1000, 9), None);
-        assert_eq!(is(libc::SYS_read, 0, 0), None);
-        let done = Registers {
-            rax: 1,
-            ..ended(libc::SYS_epoll_wait, 5, 0)
-        };
-        assert_eq!(ended_by_a_stop(&done), None);
+    fn a_timeout_runs_down_over_stops_and_another_wait_has_its_own() {
+        let mut waits = Waits::default();
+        let now = Instant::now();
+        let at = |ms| now + Duration::from_millis(ms);
+        assert_eq!(waits.left(100, 50, at(0)), 50);
+        assert_eq!(waits.left(100, 50, at(20)), 30);
+        assert_eq!(waits.left(100, 30, at(40)), 10);
+        assert_eq!(waits.left(100, 10, at(60)), 0);
+        assert_eq!(waits.left(100, 50, at(70)), 50);
+        assert_eq!(waits.left(200, 50, at(80)), 50);
     }
 }
