@@ -321,6 +321,7 @@ impl Engine {
             }
         }
         self.space.give_plan(plan);
+        self.space.settle();
         Ok(event)
     }
 
@@ -416,6 +417,7 @@ impl Engine {
             space.populate(&batch);
             self.pipeline.pages(batch);
         }
+        space.settle();
         let checkpoint = Checkpoint {
             space: space.image(),
             threads: self.state.threads().to_vec(),

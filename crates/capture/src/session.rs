@@ -122,8 +122,7 @@ pub fn record(
         engine,
         options,
         observer,
-        stats: Stats::default(),
-        writer_bytes: 0,
+        counts: Counts::default(),
         crashed: false,
         last_seen: Instant::now(),
     };
@@ -162,12 +161,27 @@ enum Verdict {
     Failed(Error),
 }
 
+/// Figures of what the store has committed.
+#[derive(Default)]
+struct Counts {
+    stats: Stats,
+    writer_bytes: u64,
+}
+
+impl Counts {
+    fn take(&mut self, pipeline: &Pipeline) {
+        for done in pipeline.done() {
+            self.stats.add(&done.tick, &done.committed);
+            self.writer_bytes = self.writer_bytes.max(done.writer_bytes);
+        }
+    }
+}
+
 struct Session<'a> {
     engine: Engine,
     options: &'a Options,
     observer: &'a mut dyn Observer,
-    stats: Stats,
-    writer_bytes: u64,
+    counts: Counts,
     crashed: bool,
     last_seen: Instant,
 }
@@ -334,20 +348,12 @@ impl Session<'_> {
         self.last_seen = Instant::now();
         let lag = !self.engine.parts().1.has_room();
         self.observer
-            .progress(&self.stats, self.engine.started().elapsed(), lag);
+            .progress(&self.counts.stats, self.engine.started().elapsed(), lag);
     }
 
     fn count(&mut self) {
         let (_, pipeline) = self.engine.parts();
-        for done in pipeline.done() {
-            self.stats.add(
-                &done.tick,
-                done.committed.raw_bytes,
-                done.committed.stored_bytes,
-            );
-            self.stats.skipped += u64::from(done.tick.skipped);
-            self.writer_bytes = self.writer_bytes.max(done.writer_bytes);
-        }
+        self.counts.take(pipeline);
     }
 
     fn close(mut self, verdict: Verdict, findings: Arc<Mutex<Findings>>) -> Result<Report, Error> {
@@ -368,25 +374,17 @@ impl Session<'_> {
         {
             tracing::debug!("detaching: {error}");
         }
-        self.stats.skipped += u64::from(skipped);
+        self.counts.stats.skipped += u64::from(skipped);
         let summary = Summary {
             ended_wall_ns: wall_ns(),
             how: how.clone(),
-            skipped: self.stats.skipped,
+            skipped: self.counts.stats.skipped,
             notes: notes.clone(),
         };
         if let Err(error) = pipeline.finish(summary) {
             failure = Some(error);
         }
-        for done in pipeline.done() {
-            self.stats.add(
-                &done.tick,
-                done.committed.raw_bytes,
-                done.committed.stored_bytes,
-            );
-            self.stats.skipped += u64::from(done.tick.skipped);
-            self.writer_bytes = self.writer_bytes.max(done.writer_bytes);
-        }
+        self.counts.take(&pipeline);
         let paranoid = self.options.paranoid.then(|| {
             findings
                 .lock()
@@ -394,13 +392,13 @@ impl Session<'_> {
                 .clone()
         });
         Ok(Report {
-            stats: self.stats,
+            stats: self.counts.stats,
             elapsed,
             how,
             ended,
             pid,
             paranoid,
-            writer_bytes: self.writer_bytes,
+            writer_bytes: self.counts.writer_bytes,
             notes,
             failure,
         })

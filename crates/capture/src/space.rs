@@ -111,6 +111,8 @@ impl Space {
     /// # Errors
     /// If the kernel fails.
     pub fn find(&mut self, now: CheckpointId, pipeline: &Pipeline) -> Result<()> {
+        // Protected, and then lost to an error: the tracker will not find it again.
+        self.carried.append(&mut self.found.dirty);
         self.tracker.find(&mut self.layout, now, &mut self.found)?;
         for range in &self.found.renewed {
             self.populated.clear_range(range.clone());
@@ -129,24 +131,12 @@ impl Space {
             self.found.dirty.append(&mut self.carried);
             join(&mut self.found.dirty);
         }
-        let mut swapping = Swapping {
-            pid: self.pid,
-            known: None,
-        };
-        let objects = &self.objects;
-        let mut facts = Facts {
-            layout: &self.layout,
-            swapping: &mut || swapping.any(),
-            by_value: &|mapping| objects.by_value(mapping),
-            content: &|mapping| objects.content(mapping),
-        };
-        self.plan.add_dirty(
-            &self.found.dirty,
-            &mut facts,
-            &mut self.populated,
-            self.tracker.scanner(),
-        )?;
-        Ok(self.plan.pages())
+        let dirty = std::mem::take(&mut self.found.dirty);
+        let planned = self.plan(|plan, facts, populated, scanner| {
+            plan.add_dirty(&dirty, facts, populated, scanner)
+        });
+        self.found.dirty = dirty;
+        planned.map(|()| self.plan.pages())
     }
 
     /// Adds the memory that is copied at every boundary. Returns its pages.
@@ -154,6 +144,13 @@ impl Space {
     /// # Errors
     /// If the kernel fails.
     pub fn plan_untracked(&mut self) -> Result<u64> {
+        self.plan(Plan::add_untracked)
+    }
+
+    fn plan<R>(
+        &mut self,
+        add: impl FnOnce(&mut Plan, &mut Facts<'_>, &mut Populated, &mut Scanner) -> R,
+    ) -> R {
         let mut swapping = Swapping {
             pid: self.pid,
             known: None,
@@ -165,8 +162,17 @@ impl Space {
             by_value: &|mapping| objects.by_value(mapping),
             content: &|mapping| objects.content(mapping),
         };
-        self.plan
-            .add_untracked(&mut facts, &mut self.populated, self.tracker.scanner())
+        add(
+            &mut self.plan,
+            &mut facts,
+            &mut self.populated,
+            self.tracker.scanner(),
+        )
+    }
+
+    /// What was found is in the store's hands. Until this is said it is found again.
+    pub fn settle(&mut self) {
+        self.found.dirty.clear();
     }
 
     /// What was decided, to be given back by [`Space::give_plan`] for its buffers.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 use stillframe_image::Tick;
+use stillframe_store::Committed;
 
 /// Sub-buckets per power of two: values are known to about 3 %.
 const SUB: u32 = 5;
@@ -81,15 +82,16 @@ pub struct Stats {
 
 impl Stats {
     /// Takes in a committed checkpoint.
-    pub fn add(&mut self, tick: &Tick, raw_bytes: u64, stored_bytes: u64) {
+    pub fn add(&mut self, tick: &Tick, committed: &Committed) {
         self.checkpoints += 1;
         if !tick.marks.contains(stillframe_image::Marks::FULL) {
             self.pauses.add(tick.pause_ns());
         }
         self.stalled_ns += tick.pause_ns() + tick.precopy_pause_ns;
         self.dirty_pages += tick.dirty_pages;
-        self.raw_bytes += raw_bytes;
-        self.stored_bytes += stored_bytes;
+        self.skipped += u64::from(tick.skipped);
+        self.raw_bytes += committed.raw_bytes;
+        self.stored_bytes += committed.stored_bytes;
         self.last = *tick;
     }
 
