@@ -15,7 +15,9 @@ pub use rules::kind_of;
 use rules::rule_for;
 
 use std::ops::Range;
-use stillframe_image::{AddressSpace, CheckpointId, Coverage, FileIdentity, Generation, Mapping};
+use stillframe_image::{
+    AddressSpace, CheckpointId, Coverage, FileIdentity, Generation, Mapping, MappingKind,
+};
 
 /// How an extent's content is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +125,7 @@ impl Layout {
             let identity = Identity::of(mapping);
             let rule = rule_for(mapping, shared_limit);
             let mut at = mapping.start;
+            let first = extents.len();
             while at < mapping.end {
                 while old.peek().is_some_and(|e| e.end <= at) {
                     old.next();
@@ -148,6 +151,7 @@ impl Layout {
                 });
                 at = end;
             }
+            renew_if_partly_fresh(mapping, now, &mut extents[first..], &mut changes.fresh);
         }
         self.gone(&extents, &mut changes.gone);
         merge(&mut extents);
@@ -327,6 +331,35 @@ impl Layout {
                     .and_then(|p| u32::try_from(p).ok());
             }
         }
+    }
+}
+
+/// The kernel never merges registered memory with other memory, so a mapping with a part that cannot
+/// be registered yet is new as a whole, however familiar the rest looks. (Registering only the part
+/// would split the mapping, which a program can notice: `mremap` takes one mapping at a time.) A
+/// stack is the exception: it grows, and the registration with it.
+fn renew_if_partly_fresh(
+    mapping: &Mapping,
+    now: CheckpointId,
+    extents: &mut [Extent],
+    fresh: &mut Vec<Range<u64>>,
+) {
+    let pending = extents.iter().any(|e| e.tracking == Tracking::Pending);
+    if !pending || mapping.kind == MappingKind::Stack {
+        return;
+    }
+    for extent in extents
+        .iter_mut()
+        .filter(|e| e.tracking == Tracking::Tracked)
+    {
+        extent.tracking = Tracking::Pending;
+        extent.since = now;
+    }
+    while fresh.last().is_some_and(|r| r.start >= mapping.start) {
+        fresh.pop();
+    }
+    for extent in extents.iter().filter(|e| e.since == now) {
+        push(fresh, extent.range());
     }
 }
 

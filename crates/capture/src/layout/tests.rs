@@ -54,13 +54,37 @@ fn the_first_look_finds_everything_fresh() {
 }
 
 #[test]
-fn growth_keeps_the_old_part() {
+fn a_mapping_with_a_new_part_is_new_as_a_whole() {
     let mut layout = Layout::default();
     tick(&mut layout, vec![map(10, 20)], 0);
     let changes = tick(&mut layout, vec![map(8, 25)], 3);
-    assert_eq!(pages(&changes.fresh), [(8, 10), (20, 25)]);
+    assert_eq!(pages(&changes.fresh), [(8, 25)]);
+    assert_eq!(pages(&changes.gone), [(10, 20)]);
+    assert_eq!(since(&layout), [(8, 25, 3)]);
+}
+
+#[test]
+fn a_neighbour_that_does_not_merge_leaves_the_old_part_alone() {
+    let mut layout = Layout::default();
+    tick(&mut layout, vec![map(10, 20)], 0);
+    let changes = tick(&mut layout, vec![map(10, 20), map(20, 25)], 3);
+    assert_eq!(pages(&changes.fresh), [(20, 25)]);
     assert!(changes.gone.is_empty());
-    assert_eq!(since(&layout), [(8, 10, 3), (10, 20, 0), (20, 25, 3)]);
+    assert_eq!(since(&layout), [(10, 20, 0), (20, 25, 3)]);
+}
+
+#[test]
+fn a_stack_grows_and_stays() {
+    let stack = |s, e| Mapping {
+        kind: MappingKind::Stack,
+        ..map(s, e)
+    };
+    let mut layout = Layout::default();
+    tick(&mut layout, vec![stack(10, 20)], 0);
+    let changes = tick(&mut layout, vec![stack(7, 20)], 3);
+    assert_eq!(pages(&changes.fresh), [(7, 10)]);
+    assert!(changes.gone.is_empty());
+    assert_eq!(since(&layout), [(7, 10, 3), (10, 20, 0)]);
 }
 
 #[test]
@@ -79,8 +103,8 @@ fn a_hole_filled_again_is_new_memory() {
     tick(&mut layout, vec![map(10, 20)], 0);
     tick(&mut layout, vec![map(10, 12), map(15, 20)], 1);
     let changes = tick(&mut layout, vec![map(10, 20)], 2);
-    assert_eq!(pages(&changes.fresh), [(12, 15)]);
-    assert_eq!(since(&layout), [(10, 12, 0), (12, 15, 2), (15, 20, 0)]);
+    assert_eq!(pages(&changes.fresh), [(10, 20)]);
+    assert_eq!(since(&layout), [(10, 20, 2)]);
 }
 
 #[test]
