@@ -444,10 +444,23 @@ fn waitid(kind: libc::idtype_t, id: u32, flags: c_int) -> Result<Option<libc::si
 }
 
 /// Asks for a report of one thread, not waiting for it.
+///
+/// A signal about to be delivered is looked at and not taken: taking the report makes the kernel
+/// forget the signal until it is told what to deliver, and if we were killed in between it would be
+/// lost to the target. The same report is there again until the thread is resumed.
 pub(super) fn wait(tid: u32) -> Result<Found> {
+    let found = wait_with(tid, libc::WNOWAIT)?;
+    match found {
+        Found::Nothing | Found::Stop(StopKind::Signal(_)) => Ok(found),
+        // What is taken may be another report than the one seen: it has been killed meanwhile.
+        Found::Stop(_) | Found::End(_) => wait_with(tid, 0),
+    }
+}
+
+fn wait_with(tid: u32, how: c_int) -> Result<Found> {
     // Stops of tracees are reported with WEXITED alone; WSTOPPED would add job-control stops of
     // ordinary children.
-    let flags = libc::WEXITED | libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD;
+    let flags = libc::WEXITED | libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD | how;
     let Some(info) = waitid(libc::P_PID, tid, flags)? else {
         return Ok(Found::Nothing);
     };

@@ -25,6 +25,11 @@ impl Tracee {
     pub(super) fn sweep(&mut self, mode: Mode, until: Instant) -> Result<bool> {
         let mut any = false;
         while let Some((tid, is_tracee)) = wait_any_peek()? {
+            if self.holds_a_signal() {
+                // Its report is not taken before it is delivered, and may hide those of others.
+                any |= self.poll_all(mode)?;
+                break;
+            }
             let taken = if self.find(tid).is_some() {
                 self.poll(tid, mode)?
             } else if self.strays.iter().any(|s| s.tid() == tid) {
@@ -46,6 +51,14 @@ impl Tracee {
         }
         self.consider_death()?;
         Ok(any)
+    }
+
+    /// Whether a thread is held before a signal is delivered to it.
+    fn holds_a_signal(&self) -> bool {
+        self.threads.iter().any(|t| match &t.state {
+            State::Stopped(s) => matches!(s.kind(), StopKind::Signal(_)),
+            _ => false,
+        })
     }
 
     /// Asks every thread that is not stopped. Returns whether any had a report.
