@@ -134,17 +134,21 @@ fn attached(length: &Length) -> Result<Outcome> {
     ))
 }
 
-/// Waits for the kernel to finish with the dead recorder, then checks what is left.
+/// Waits for the kernel to finish with the dead recorder, and for a thread that was making a call
+/// for it to undo that, then tells what is left.
 fn after_kill(pid: u32, before: &Footprint, steady: bool) -> Result<()> {
     let mut last = Ok(());
     for _ in 0..500 {
-        last = process::left_alone(pid);
+        last = process::left_alone(pid).and_then(|()| nothing_left(pid, before, steady));
         if last.is_ok() || !process::alive(pid) {
             break;
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    last?;
+    last
+}
+
+fn nothing_left(pid: u32, before: &Footprint, steady: bool) -> Result<()> {
     let now = Footprint::of(pid)?;
     ensure!(
         now.descriptors == before.descriptors,
