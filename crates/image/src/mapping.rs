@@ -142,13 +142,18 @@ impl AddressSpace {
     /// The mapping that holds `address`.
     pub fn mapping_at(&self, address: u64) -> Option<&Mapping> {
         let after = self.mappings.partition_point(|m| m.start <= address);
-        self.mappings[..after].last().filter(|m| m.contains(address))
+        self.mappings[..after]
+            .last()
+            .filter(|m| m.contains(address))
     }
 
     /// The checkpoint since which `address` has been the same memory.
     pub fn since(&self, address: u64) -> Option<CheckpointId> {
         let after = self.generations.partition_point(|g| g.start <= address);
-        self.generations[..after].last().filter(|g| address < g.end).map(|g| g.since)
+        self.generations[..after]
+            .last()
+            .filter(|g| address < g.end)
+            .map(|g| g.since)
     }
 
     /// The file behind a mapping.

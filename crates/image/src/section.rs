@@ -25,8 +25,13 @@ pub enum SectionKind {
 
 impl SectionKind {
     /// All kinds, in their order.
-    pub const ALL: [Self; 5] =
-        [Self::Space, Self::Threads, Self::Descriptors, Self::Process, Self::Gaps];
+    pub const ALL: [Self; 5] = [
+        Self::Space,
+        Self::Threads,
+        Self::Descriptors,
+        Self::Process,
+        Self::Gaps,
+    ];
 
     /// From its number on disk.
     pub fn from_u8(byte: u8) -> Option<Self> {
@@ -60,14 +65,24 @@ pub trait Section: Serialize + DeserializeOwned {
             return Err(SectionError::Truncated);
         };
         if *kind != Self::KIND as u8 {
-            return Err(SectionError::Kind { expected: Self::KIND, found: *kind });
+            return Err(SectionError::Kind {
+                expected: Self::KIND,
+                found: *kind,
+            });
         }
         if *version != VERSION {
-            return Err(SectionError::Version { kind: Self::KIND, found: *version });
+            return Err(SectionError::Version {
+                kind: Self::KIND,
+                found: *version,
+            });
         }
-        let (value, rest) = postcard::take_from_bytes(body)
-            .map_err(|e| SectionError::Malformed(Self::KIND, e))?;
-        if rest.is_empty() { Ok(value) } else { Err(SectionError::Trailing(Self::KIND)) }
+        let (value, rest) =
+            postcard::take_from_bytes(body).map_err(|e| SectionError::Malformed(Self::KIND, e))?;
+        if rest.is_empty() {
+            Ok(value)
+        } else {
+            Err(SectionError::Trailing(Self::KIND))
+        }
     }
 }
 

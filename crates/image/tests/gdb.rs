@@ -3,7 +3,12 @@
 //! A stopped process is looked at three times: live, through GDB's own core of it, and through a
 //! core that we lay out from the same parts. All three must say the same. No recording is involved,
 //! so a difference is one of layout.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test"
+)]
 
 use object::Endianness;
 use object::elf::FileHeader64;

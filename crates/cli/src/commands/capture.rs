@@ -53,7 +53,9 @@ pub fn failure(error: Error) -> anyhow::Error {
         Error::Attach(_) | Error::NotStopped { .. } | Error::EndedEarly { .. } => Code::Target,
         Error::Launch(_) | Error::NotX86_64(_) => Code::Target,
         Error::Exists(_)
-        | Error::Store(Store::Exists(_) | Store::NotRecording { .. } | Store::Busy(_)) => Code::Exists,
+        | Error::Store(Store::Exists(_) | Store::NotRecording { .. } | Store::Busy(_)) => {
+            Code::Exists
+        }
         Error::Store(_) => Code::Write,
         Error::Setup {
             source: Kernel::Unsupported { .. },

@@ -185,8 +185,21 @@ fn recorded(
 fn random_writes(length: &Length) -> Result<Outcome> {
     // Unpaced, two threads write all of 512 MiB again in every interval of a paranoid recording, and
     // two thousand checkpoints would be a terabyte.
-    let (mib, spin) = if length.full { ("512", "10000") } else { ("64", "100") };
-    let options = ["--mib", mib, "--spin", spin, "--threads", "2", "--seconds", "20000"];
+    let (mib, spin) = if length.full {
+        ("512", "10000")
+    } else {
+        ("64", "100")
+    };
+    let options = [
+        "--mib",
+        mib,
+        "--spin",
+        spin,
+        "--threads",
+        "2",
+        "--seconds",
+        "20000",
+    ];
     passed(of_target("random_writes.c", &options, length.checkpoints)?.told())
 }
 
