@@ -1,7 +1,7 @@
 //! The target's memory as the recorder knows it, and the tools to look at it.
 
 use crate::chunks::Chunk;
-use crate::layout::{Changes, Layout, kind_of};
+use crate::layout::{Layout, kind_of};
 use crate::objects::Objects;
 use crate::pipeline::{Batch, Pipeline};
 use crate::plan::{Facts, Plan};
@@ -84,8 +84,8 @@ impl Space {
         if changed || !self.known {
             self.known = true;
             let mappings = self.maps.entries().iter().map(mapping_of).collect();
-            let changes = self.layout.reconcile(mappings, now, self.shared_limit);
-            self.forget(&changes, pipeline);
+            let gone = self.layout.reconcile(mappings, now, self.shared_limit);
+            self.forget(gone, pipeline);
             self.objects
                 .identify_new(self.maps.entries(), &mut self.layout, pipeline);
             self.refused.retain(|(range, _)| {
@@ -99,11 +99,12 @@ impl Space {
         Ok(())
     }
 
-    fn forget(&mut self, changes: &Changes, pipeline: &Pipeline) {
-        for range in &changes.gone {
+    /// The memory at these addresses is no longer what it was.
+    fn forget(&mut self, gone: Vec<Range<u64>>, pipeline: &Pipeline) {
+        for range in &gone {
             self.populated.clear_range(range.clone());
         }
-        pipeline.discard(changes.gone.clone());
+        pipeline.discard(gone);
     }
 
     /// Finds and protects what was written. The target must be stopped.
@@ -114,10 +115,8 @@ impl Space {
         // Protected, and then lost to an error: the tracker will not find it again.
         self.carried.append(&mut self.found.dirty);
         self.tracker.find(&mut self.layout, now, &mut self.found)?;
-        for range in &self.found.renewed {
-            self.populated.clear_range(range.clone());
-        }
-        pipeline.discard(std::mem::take(&mut self.found.renewed));
+        let renewed = std::mem::take(&mut self.found.renewed);
+        self.forget(renewed, pipeline);
         Ok(())
     }
 

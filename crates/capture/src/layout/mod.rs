@@ -82,15 +82,6 @@ impl Identity {
     }
 }
 
-/// What changed in a [`Layout::reconcile`].
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Addresses whose earlier content no longer exists (unmapped, or mapped anew).
-    pub gone: Vec<Range<u64>>,
-    /// Addresses that must be captured in full, and registered first if they are `Pending`.
-    pub fresh: Vec<Range<u64>>,
-}
-
 /// Mappings and extents of one address space.
 #[derive(Debug, Default)]
 pub struct Layout {
@@ -111,14 +102,15 @@ impl Layout {
     }
 
     /// Takes in what is mapped now (ascending; `kind` set, `coverage` ignored) for the checkpoint
-    /// `now`, and says what is new and what is gone.
+    /// `now`. Gives the addresses whose earlier content no longer exists (unmapped, or mapped anew);
+    /// what is new and to be tracked is [`Tracking::Pending`].
     pub fn reconcile(
         &mut self,
         mappings: Vec<Mapping>,
         now: CheckpointId,
         shared_limit: u64,
-    ) -> Changes {
-        let mut changes = Changes::default();
+    ) -> Vec<Range<u64>> {
+        let mut gone = Vec::new();
         let mut extents = Vec::with_capacity(mappings.len() + 8);
         let mut old = self.extents.iter().peekable();
         for mapping in &mappings {
@@ -138,10 +130,7 @@ impl Layout {
                 let kept = before
                     .filter(|e| e.identity == identity)
                     .and_then(|e| Some((e.since, rule.continues(&e.tracking)?)));
-                let (since, tracking) = kept.unwrap_or_else(|| {
-                    push(&mut changes.fresh, at..end);
-                    (now, rule.start())
-                });
+                let (since, tracking) = kept.unwrap_or_else(|| (now, rule.start()));
                 extents.push(Extent {
                     start: at,
                     end,
@@ -151,14 +140,14 @@ impl Layout {
                 });
                 at = end;
             }
-            renew_if_partly_fresh(mapping, now, &mut extents[first..], &mut changes.fresh);
+            renew_if_partly_new(mapping, now, &mut extents[first..]);
         }
-        self.gone(&extents, &mut changes.gone);
+        self.gone(&extents, &mut gone);
         merge(&mut extents);
         self.mappings = mappings;
         self.extents = extents;
         self.apply_coverage();
-        changes
+        gone
     }
 
     /// Old addresses that are not continued by `next`.
@@ -338,12 +327,7 @@ impl Layout {
 /// be registered yet is new as a whole, however familiar the rest looks. (Registering only the part
 /// would split the mapping, which a program can notice: `mremap` takes one mapping at a time.) A
 /// stack is the exception: it grows, and the registration with it.
-fn renew_if_partly_fresh(
-    mapping: &Mapping,
-    now: CheckpointId,
-    extents: &mut [Extent],
-    fresh: &mut Vec<Range<u64>>,
-) {
+fn renew_if_partly_new(mapping: &Mapping, now: CheckpointId, extents: &mut [Extent]) {
     let pending = extents.iter().any(|e| e.tracking == Tracking::Pending);
     if !pending || mapping.kind == MappingKind::Stack {
         return;
@@ -354,12 +338,6 @@ fn renew_if_partly_fresh(
     {
         extent.tracking = Tracking::Pending;
         extent.since = now;
-    }
-    while fresh.last().is_some_and(|r| r.start >= mapping.start) {
-        fresh.pop();
-    }
-    for extent in extents.iter().filter(|e| e.since == now) {
-        push(fresh, extent.range());
     }
 }
 

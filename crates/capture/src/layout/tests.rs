@@ -27,8 +27,26 @@ fn pages(ranges: &[Range<u64>]) -> Vec<(u64, u64)> {
         .collect()
 }
 
+/// What a look changed: addresses to be registered and captured in full, and addresses whose content
+/// no longer exists.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Changes {
+    gone: Vec<Range<u64>>,
+    fresh: Vec<Range<u64>>,
+}
+
+fn look(layout: &mut Layout, maps: Vec<Mapping>, now: u64) -> Changes {
+    let gone = layout.reconcile(maps, CheckpointId(now), 1 << 30);
+    let pending = layout
+        .extents()
+        .iter()
+        .filter(|e| e.tracking == Tracking::Pending);
+    let fresh = pending.map(Extent::range).collect();
+    Changes { gone, fresh }
+}
+
 fn tick(layout: &mut Layout, maps: Vec<Mapping>, now: u64) -> Changes {
-    let changes = layout.reconcile(maps, CheckpointId(now), 1 << 30);
+    let changes = look(layout, maps, now);
     for range in changes.fresh.clone() {
         layout.track(range, &Tracking::Tracked);
     }
@@ -161,10 +179,10 @@ fn protection_changes_keep_memory_and_reserved_memory_becomes_fresh() {
     layout.track(10 * 4096..20 * 4096, &Tracking::Tracked);
     assert_eq!(layout.extents()[1].tracking, Tracking::Reserved);
     // Tracked memory made inaccessible stays tracked; reserved memory made writable is fresh.
-    let changes = layout.reconcile(
+    let changes = look(
+        &mut layout,
         vec![none(10, 20), map(20, 30), none(30, 90)],
-        CheckpointId(1),
-        1 << 30,
+        1,
     );
     assert_eq!(pages(&changes.fresh), [(20, 30)]);
     assert_eq!(layout.extents()[0].tracking, Tracking::Tracked);
