@@ -9,6 +9,7 @@
 //! says which addresses exist and where the bytes of an unversioned page come from.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod checkpoint;
 pub mod descriptor;
 pub mod elfcore;
@@ -19,6 +20,7 @@ pub mod section;
 pub mod signal;
 pub mod thread;
 
+pub use account::Account;
 pub use checkpoint::{Checkpoint, Gap, Marks, Phases, Tick};
 pub use descriptor::{Descriptor, DescriptorKind, Descriptors};
 pub use ids::{CheckpointId, PAGE_SIZE, PageNumber, SpaceId};
