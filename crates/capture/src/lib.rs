@@ -19,6 +19,7 @@ mod populated;
 mod precopy;
 mod session;
 mod space;
+pub mod speculation;
 mod state;
 mod stats;
 mod tracker;
