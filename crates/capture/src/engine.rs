@@ -18,7 +18,7 @@ use crate::space::Space;
 use crate::state::State;
 use crossbeam_channel::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use stillframe_image::{Checkpoint, CheckpointId, Gap, Marks, Phases, SigInfo, Tick};
+use stillframe_image::{CheckpointId, Gap, Marks, Phases, ProcessImage, SigInfo, Tick};
 use stillframe_linux::copy::PageArena;
 use stillframe_linux::inject::Injector;
 use stillframe_linux::tracee::{Event, Stop, Tracee, Wake};
@@ -418,14 +418,16 @@ impl Engine {
             self.pipeline.pages(batch);
         }
         space.settle();
-        let checkpoint = Checkpoint {
+        let process = ProcessImage {
             space: space.image(),
             threads: self.state.threads().to_vec(),
             descriptors: self.state.descriptors().clone(),
             process: self.state.process().clone(),
             gaps: self.gaps(),
+            ..ProcessImage::default()
         };
-        self.pipeline.commit(Box::new(checkpoint), *tick, witness);
+        self.pipeline
+            .commit(Box::new(process.into()), *tick, witness);
         self.next.0 += 1;
         Ok(Some(Outcome::Taken))
     }

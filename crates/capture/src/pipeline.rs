@@ -326,7 +326,8 @@ impl Store {
         tick: &Tick,
         witness: Option<Witness>,
     ) -> Result<(), Error> {
-        for file in &mut checkpoint.space.files {
+        let processes = checkpoint.processes.iter_mut();
+        for file in processes.flat_map(|p| &mut p.space.files) {
             file.object = self.objects.get(&(file.device, file.inode)).copied();
         }
         let committed = self.writer.commit(&checkpoint, tick)?;

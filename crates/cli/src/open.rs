@@ -3,7 +3,7 @@
 use crate::exit::{Code, fail};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use stillframe_image::CheckpointId;
+use stillframe_image::{Checkpoint, CheckpointId, ProcessImage};
 use stillframe_store::{Error, Recording};
 
 /// A moment found.
@@ -71,4 +71,14 @@ pub fn moment(text: &OsStr) -> anyhow::Result<Opened> {
         recording,
         id,
     })
+}
+
+/// The process that stands for the whole tree.
+///
+/// # Errors
+/// If there is none, which no recording holds.
+pub fn root(checkpoint: &Checkpoint) -> anyhow::Result<&ProcessImage> {
+    checkpoint
+        .root()
+        .ok_or_else(|| fail(Code::Damaged, "the checkpoint holds no process"))
 }

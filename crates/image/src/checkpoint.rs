@@ -1,14 +1,34 @@
-//! A checkpoint put together, and the account of the tick that made it.
+//! A checkpoint put together, and the figures of the tick that made it.
 
+use crate::account::Account;
 use crate::descriptor::Descriptors;
+use crate::ids::SpaceId;
 use crate::mapping::AddressSpace;
 use crate::process::Process;
 use crate::thread::Thread;
+use crate::tree::{Node, Tree};
 use serde::{Deserialize, Serialize};
 
-/// Everything a checkpoint holds except the bytes of its pages.
+/// One instant of a process tree: everything except the bytes of its pages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
+    /// The processes that were there, ascending by [`ProcessImage::id`]. The recorded root is
+    /// [`SpaceId`] 0; a process that has ended is absent.
+    pub processes: Vec<ProcessImage>,
+    /// The event account of the interval that ends here.
+    pub account: Account,
+    /// The marks of the program that this checkpoint answers, in the order they were made.
+    pub points: Vec<Point>,
+}
+
+/// One process of a checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessImage {
+    /// Its number, and its address space's, for the life of the recording. Counts up in the order in
+    /// which processes joined the tree and is never used again, unlike a pid.
+    pub id: SpaceId,
+    /// The process it was forked by, which may have ended; `None` for the root. Less than `id`.
+    pub parent: Option<SpaceId>,
     /// Mappings.
     pub space: AddressSpace,
     /// Threads, the main thread first, then in ascending order of id.
@@ -19,6 +39,62 @@ pub struct Checkpoint {
     pub process: Process,
     /// What was not captured.
     pub gaps: Vec<Gap>,
+}
+
+/// A point in the program, marked by the program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Point {
+    /// The process that marked it.
+    pub space: SpaceId,
+    /// The thread that did.
+    pub tid: u32,
+    /// What the program calls it; any bytes.
+    pub name: Vec<u8>,
+}
+
+impl From<ProcessImage> for Checkpoint {
+    /// One process, with nothing on account.
+    fn from(process: ProcessImage) -> Self {
+        Self {
+            processes: vec![process],
+            ..Self::default()
+        }
+    }
+}
+
+impl Checkpoint {
+    /// The process that stands for the whole: the recorded root or, once that has ended, the oldest
+    /// process left. `None` only if there is no process at all, which no recording holds.
+    pub fn root(&self) -> Option<&ProcessImage> {
+        self.processes.first()
+    }
+
+    /// The process of a number.
+    pub fn process(&self, id: SpaceId) -> Option<&ProcessImage> {
+        let at = self.processes.binary_search_by_key(&id, |p| p.id).ok()?;
+        self.processes.get(at)
+    }
+
+    /// The processes of a pid: one, unless the tree spans several pid namespaces.
+    pub fn by_pid(&self, pid: u32) -> impl Iterator<Item = &ProcessImage> {
+        self.processes.iter().filter(move |p| p.process.pid == pid)
+    }
+
+    /// Who is whose child.
+    pub fn tree(&self) -> Tree {
+        let node = |p: &ProcessImage| Node {
+            id: p.id,
+            parent: p.parent,
+        };
+        Tree {
+            processes: self.processes.iter().map(node).collect(),
+        }
+    }
+
+    /// Threads of all processes.
+    pub fn thread_count(&self) -> usize {
+        self.processes.iter().map(|p| p.threads.len()).sum()
+    }
 }
 
 /// Something that exists in the process and is not in the checkpoint.
@@ -43,6 +119,10 @@ impl Marks {
     pub const EXIT: Self = Self(4);
     /// First one after `exec`.
     pub const EXEC: Self = Self(8);
+    /// The program asked for it, at points that it marked.
+    pub const POINT: Self = Self(16);
+    /// First one in which some process of the tree appears.
+    pub const FORK: Self = Self(32);
 
     /// Whether all bits of `other` are set.
     pub const fn contains(self, other: Self) -> bool {
@@ -62,6 +142,8 @@ impl Marks {
             (Self::CRASH, "crash"),
             (Self::EXIT, "exit"),
             (Self::EXEC, "exec"),
+            (Self::POINT, "point"),
+            (Self::FORK, "fork"),
         ]
         .into_iter()
         .filter_map(move |(bit, name)| self.contains(bit).then_some(name))
@@ -77,7 +159,9 @@ pub struct Tick {
     pub wall_ns: u64,
     /// Why it is special.
     pub marks: Marks,
-    /// Threads in the checkpoint.
+    /// Processes in the checkpoint. The store counts them when it commits.
+    pub processes: u32,
+    /// Threads in the checkpoint, of all processes.
     pub threads: u32,
     /// Ticks that were due since the previous checkpoint and were not taken.
     pub skipped: u32,

@@ -37,8 +37,8 @@ impl PageNumber {
     }
 }
 
-/// Which address space of a recording a page belongs to. A recording of one process has one,
-/// number 0; recordings of process trees will have several.
+/// Which process of a recording, and so which address space a page belongs to. The recorded root is
+/// number 0; the others of its tree count up as they join it, and no number is used twice.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]

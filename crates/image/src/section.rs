@@ -4,28 +4,50 @@
 //! sections as opaque bytes with a checksum, so that an unchanged part is written once; it is this
 //! module that knows what is inside. docs/format.md lists the fields.
 
-use crate::{AddressSpace, Descriptors, Gap, Process, Thread};
+use crate::tree::TreeError;
+use crate::{Account, AddressSpace, Descriptors, Gap, Point, Process, SpaceId, Thread, Tree};
 use serde::{Serialize, de::DeserializeOwned};
+
+/// Most points in one checkpoint.
+pub const MAX_POINTS: usize = 65_536;
 
 /// The parts of a checkpoint that are encoded apart from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum SectionKind {
-    /// [`AddressSpace`].
+    /// [`AddressSpace`] of a process.
     Space = 1,
-    /// `Vec<`[`Thread`]`>`.
+    /// `Vec<`[`Thread`]`>` of a process.
     Threads = 2,
-    /// [`Descriptors`].
+    /// [`Descriptors`] of a process.
     Descriptors = 3,
     /// [`Process`].
     Process = 4,
-    /// `Vec<`[`Gap`]`>`.
+    /// `Vec<`[`Gap`]`>` of a process.
     Gaps = 5,
+    /// [`Tree`] of the checkpoint.
+    Tree = 6,
+    /// [`Account`] of the checkpoint.
+    Account = 7,
+    /// `Vec<`[`Point`]`>` of the checkpoint.
+    Points = 8,
 }
 
 impl SectionKind {
     /// All kinds, in their order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
+        Self::Space,
+        Self::Threads,
+        Self::Descriptors,
+        Self::Process,
+        Self::Gaps,
+        Self::Tree,
+        Self::Account,
+        Self::Points,
+    ];
+
+    /// Those of which each process has one.
+    pub const OF_PROCESS: [Self; 5] = [
         Self::Space,
         Self::Threads,
         Self::Descriptors,
@@ -33,9 +55,47 @@ impl SectionKind {
         Self::Gaps,
     ];
 
+    /// Those of which a checkpoint has one.
+    pub const OF_CHECKPOINT: [Self; 3] = [Self::Tree, Self::Account, Self::Points];
+
     /// From its number on disk.
     pub fn from_u8(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|k| *k as u8 == byte)
+    }
+}
+
+/// Which section of a checkpoint: of which process, and of what kind. Sections of the checkpoint as
+/// a whole stand under process 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SectionKey {
+    /// The process.
+    pub process: SpaceId,
+    /// The kind.
+    pub kind: SectionKind,
+}
+
+impl SectionKey {
+    /// A section of a process.
+    pub const fn of(process: SpaceId, kind: SectionKind) -> Self {
+        Self { process, kind }
+    }
+
+    /// A section of the checkpoint as a whole.
+    pub const fn whole(kind: SectionKind) -> Self {
+        Self::of(SpaceId(0), kind)
+    }
+
+    /// As a number: `process << 8 | kind`. Orders as keys do.
+    pub const fn to_u64(self) -> u64 {
+        (self.process.0 as u64) << 8 | self.kind as u64
+    }
+
+    /// From its number; `None` if that is not one.
+    pub fn from_u64(number: u64) -> Option<Self> {
+        let process = SpaceId(u32::try_from(number >> 8).ok()?);
+        let kind = SectionKind::from_u8((number & 0xff) as u8)?;
+        let whole = SectionKind::OF_CHECKPOINT.contains(&kind);
+        (!whole || process == SpaceId(0)).then_some(Self { process, kind })
     }
 }
 
@@ -47,11 +107,20 @@ pub trait Section: Serialize + DeserializeOwned {
     /// Its kind.
     const KIND: SectionKind;
 
+    /// Whether the value is one that a checkpoint can hold, beyond what its type says.
+    ///
+    /// # Errors
+    /// If it is not.
+    fn check(&self) -> Result<(), SectionError> {
+        Ok(())
+    }
+
     /// Encodes it.
     ///
     /// # Errors
-    /// Only if the encoder runs out of memory or a collection is not serialisable; none of ours is.
+    /// [`Section::check`], or if the encoder runs out of memory.
     fn encode(&self) -> Result<Vec<u8>, SectionError> {
+        self.check()?;
         postcard::to_extend(self, vec![Self::KIND as u8, VERSION])
             .map_err(|e| SectionError::Malformed(Self::KIND, e))
     }
@@ -59,7 +128,7 @@ pub trait Section: Serialize + DeserializeOwned {
     /// Decodes it. Trailing bytes are an error, so that damage cannot hide behind a valid prefix.
     ///
     /// # Errors
-    /// If the bytes are another section, another version, or not an encoding.
+    /// If the bytes are another section, another version, or not an encoding; [`Section::check`].
     fn decode(bytes: &[u8]) -> Result<Self, SectionError> {
         let [kind, version, body @ ..] = bytes else {
             return Err(SectionError::Truncated);
@@ -76,13 +145,13 @@ pub trait Section: Serialize + DeserializeOwned {
                 found: *version,
             });
         }
-        let (value, rest) =
+        let (value, rest): (Self, _) =
             postcard::take_from_bytes(body).map_err(|e| SectionError::Malformed(Self::KIND, e))?;
-        if rest.is_empty() {
-            Ok(value)
-        } else {
-            Err(SectionError::Trailing(Self::KIND))
+        if !rest.is_empty() {
+            return Err(SectionError::Trailing(Self::KIND));
         }
+        value.check()?;
+        Ok(value)
     }
 }
 
@@ -100,6 +169,26 @@ impl Section for Process {
 }
 impl Section for Vec<Gap> {
     const KIND: SectionKind = SectionKind::Gaps;
+}
+impl Section for Tree {
+    const KIND: SectionKind = SectionKind::Tree;
+
+    fn check(&self) -> Result<(), SectionError> {
+        Self::check(self).map_err(SectionError::Tree)
+    }
+}
+impl Section for Account {
+    const KIND: SectionKind = SectionKind::Account;
+}
+impl Section for Vec<Point> {
+    const KIND: SectionKind = SectionKind::Points;
+
+    fn check(&self) -> Result<(), SectionError> {
+        match self.len() {
+            n if n > MAX_POINTS => Err(SectionError::Points(n)),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A section that cannot be read.
@@ -130,4 +219,55 @@ pub enum SectionError {
     /// Bytes after the end.
     #[error("{0:?} section has bytes after its end")]
     Trailing(SectionKind),
+    /// Not a tree of processes.
+    #[error("the list of processes is wrong: {0}")]
+    Tree(#[source] TreeError),
+    /// Too many points.
+    #[error("{0} points are marked, and a checkpoint holds {MAX_POINTS} at most")]
+    Points(usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Node;
+
+    #[test]
+    fn keys_come_back_and_order_as_their_numbers() {
+        let mut all = Vec::new();
+        for process in [0, 1, 7, u32::MAX].map(SpaceId) {
+            for kind in SectionKind::ALL {
+                let key = SectionKey::of(process, kind);
+                let whole = SectionKind::OF_CHECKPOINT.contains(&kind);
+                let want = (!whole || process.0 == 0).then_some(key);
+                assert_eq!(SectionKey::from_u64(key.to_u64()), want);
+                all.push(key);
+            }
+        }
+        assert!(all.is_sorted());
+        assert!(all.is_sorted_by_key(|k| k.to_u64()));
+        for wrong in [0, 9, 256, 1 << 40 | 1, u64::MAX] {
+            assert_eq!(SectionKey::from_u64(wrong), None);
+        }
+        let mut kinds = SectionKind::OF_PROCESS.to_vec();
+        kinds.extend(SectionKind::OF_CHECKPOINT);
+        assert_eq!(kinds, SectionKind::ALL);
+    }
+
+    #[test]
+    fn what_no_checkpoint_holds_is_neither_written_nor_read() {
+        let circle = Tree {
+            processes: vec![Node {
+                id: SpaceId(0),
+                parent: Some(SpaceId(0)),
+            }],
+        };
+        assert!(matches!(circle.encode(), Err(SectionError::Tree(_))));
+        let bytes = [6, VERSION, 1, 0, 1, 0];
+        assert!(matches!(Tree::decode(&bytes), Err(SectionError::Tree(_))));
+        assert!(Tree::decode(&[6, VERSION, 1, 0, 0]).is_ok());
+        let many = vec![Point::default(); MAX_POINTS + 1];
+        assert!(matches!(many.encode(), Err(SectionError::Points(_))));
+        assert!(many[1..].to_vec().encode().is_ok());
+    }
 }

@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use stillframe_image::elfcore::{self, Content};
 use stillframe_image::{
-    AddressSpace, Checkpoint, Coverage, Mapping, MappingKind, PAGE_SIZE, Process, Registers, Thread,
+    AddressSpace, Coverage, Mapping, MappingKind, PAGE_SIZE, Process, ProcessImage, Registers,
+    Thread,
 };
 
 const PROGRAM: &str = r#"
@@ -162,7 +163,7 @@ fn ask(target: &[&std::ffi::OsStr], more: &[String]) -> (String, String) {
 }
 
 /// GDB's own core taken apart into what a checkpoint holds.
-fn take_apart(core: &[u8]) -> (Checkpoint, Vec<(u64, Vec<u8>)>) {
+fn take_apart(core: &[u8]) -> (ProcessImage, Vec<(u64, Vec<u8>)>) {
     let word = |bytes: &[u8], at: usize| -> u64 {
         u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
     };
@@ -171,7 +172,7 @@ fn take_apart(core: &[u8]) -> (Checkpoint, Vec<(u64, Vec<u8>)>) {
     };
     let header = FileHeader64::<Endianness>::parse(core).unwrap();
     let endian = header.endian().unwrap();
-    let mut checkpoint = Checkpoint::default();
+    let mut checkpoint = ProcessImage::default();
     let mut named = Vec::new();
     let mut memory = Vec::new();
     let mut space = AddressSpace::default();

@@ -24,7 +24,7 @@ impl Rng {
 
 fn checkpoint(pages: u64) -> Checkpoint {
     let (start, end) = (BASE * 4096, (BASE + pages) * 4096);
-    Checkpoint {
+    ProcessImage {
         space: AddressSpace {
             mappings: vec![Mapping {
                 start,
@@ -52,8 +52,9 @@ fn checkpoint(pages: u64) -> Checkpoint {
             xstate: vec![0; 2696],
             ..Thread::default()
         }],
-        ..Checkpoint::default()
+        ..ProcessImage::default()
     }
+    .into()
 }
 
 fn fresh(dir: &Path, options: WriterOptions) -> Writer {
@@ -107,7 +108,7 @@ fn sparse(dir: &Path, checkpoints: u64) {
             let word = (rng.next() % 512) as usize;
             memory[p].as_chunks_mut::<8>().0[word] = rng.next().to_le_bytes();
         }
-        at.threads[0].registers.rip = n;
+        at.processes[0].threads[0].registers.rip = n;
         let begin = Instant::now();
         for &p in &dirty {
             writer
@@ -234,7 +235,7 @@ fn many(dir: &Path, finish: bool) {
                 .page(SpaceId(0), PageNumber(BASE + u64::from(p)), &page)
                 .unwrap();
         }
-        at.threads[0].registers.rip = n;
+        at.processes[0].threads[0].registers.rip = n;
         writer
             .commit(
                 &at,

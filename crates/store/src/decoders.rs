@@ -100,6 +100,11 @@ pub fn section(bytes: &[u8]) {
     let _ = stillframe_image::Descriptors::decode(bytes);
     let _ = stillframe_image::Process::decode(bytes);
     let _ = Vec::<stillframe_image::Gap>::decode(bytes);
+    if let Ok(tree) = stillframe_image::Tree::decode(bytes) {
+        assert_eq!(tree.check(), Ok(()));
+    }
+    let _ = stillframe_image::Account::decode(bytes);
+    let _ = Vec::<stillframe_image::Point>::decode(bytes);
 }
 
 /// A moment, as typed.
@@ -146,6 +151,8 @@ pub fn corpus() -> Result<Vec<Seed>, crate::Error> {
     use crate::log::table::PageEntry;
     use crate::pack::delta as difference;
     use crate::pack::encode::PackBuilder;
+    use stillframe_image::section::{SectionKey, SectionKind};
+    use stillframe_image::{SpaceId, account, tree};
 
     let mut out: Vec<Seed> = Vec::new();
     let at = Location(AT);
@@ -193,7 +200,11 @@ pub fn corpus() -> Result<Vec<Seed>, crate::Error> {
         },
     ]);
     let commit = Commit {
-        sections: vec![(1, at), (2, at)],
+        sections: vec![
+            (SectionKey::whole(SectionKind::Space), at),
+            (SectionKey::whole(SectionKind::Tree), at),
+            (SectionKey::of(SpaceId(1), SectionKind::Space), at),
+        ],
         tables: vec![(at, 3)],
         ..Commit::default()
     }
@@ -277,6 +288,33 @@ pub fn corpus() -> Result<Vec<Seed>, crate::Error> {
         xstate: vec![1; 32],
         ..Default::default()
     };
+    let node = |id, parent| tree::Node { id, parent };
+    let tree = stillframe_image::Tree {
+        processes: vec![
+            node(SpaceId(0), None),
+            node(SpaceId(2), Some(SpaceId(0))),
+            node(SpaceId(3), Some(SpaceId(1))),
+        ],
+    };
+    let account = stillframe_image::Account {
+        stops: vec![account::StopRecord::default()],
+        stalls: vec![account::ThreadStall::default()],
+        skips: vec![account::Skip {
+            at_ns: 1 << 40,
+            ticks: 2,
+            reason: account::SkipReason::Store,
+        }],
+        heat: vec![account::Heat::default()],
+        repeats: vec![500, 3],
+        dirty: vec![account::DirtyRun::default()],
+        fault_log: vec![account::Fault::default()],
+        ..stillframe_image::Account::default()
+    };
+    let point = stillframe_image::Point {
+        space: SpaceId(2),
+        tid: 77,
+        name: b"loaded".to_vec(),
+    };
     for (name, section) in [
         ("space", stillframe_image::AddressSpace::default().encode()?),
         ("threads", vec![thread].encode()?),
@@ -286,6 +324,9 @@ pub fn corpus() -> Result<Vec<Seed>, crate::Error> {
         ),
         ("process", stillframe_image::Process::default().encode()?),
         ("gaps", Vec::<stillframe_image::Gap>::new().encode()?),
+        ("tree", tree.encode()?),
+        ("account", account.encode()?),
+        ("points", vec![point].encode()?),
     ] {
         out.push(("section", name.into(), section));
     }

@@ -56,6 +56,16 @@ pub enum Error {
         /// What there is.
         available: String,
     },
+    /// A process that a checkpoint does not have.
+    #[error("checkpoint {checkpoint} has no process {process}; it has {available}")]
+    NoProcess {
+        /// When.
+        checkpoint: u64,
+        /// Its number.
+        process: u32,
+        /// Those it has.
+        available: String,
+    },
     /// An address that was not mapped.
     #[error("address {address:#x} is not mapped at checkpoint {checkpoint}")]
     Unmapped {

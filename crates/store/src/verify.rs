@@ -16,8 +16,10 @@ use crate::{Error, Object, Recording, VersionRef};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use stillframe_image::section::{Section, SectionKind};
-use stillframe_image::{AddressSpace, CheckpointId, Descriptors, Gap, Process, Thread};
+use stillframe_image::section::{Section, SectionKey, SectionKind};
+use stillframe_image::{
+    Account, AddressSpace, CheckpointId, Descriptors, Gap, Point, Process, Thread, Tree,
+};
 
 /// Most lines of problems and of notes kept.
 const LINES: usize = 1000;
@@ -80,6 +82,7 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyRe
         packs: Recent::default(),
         slots: HashMap::new(),
         whole: HashMap::new(),
+        tree: None,
         bounds: Location::NONE,
         progress,
     };
@@ -129,6 +132,8 @@ struct Check<'a> {
     slots: HashMap<u64, u32>,
     /// Whole sections and tables, by place; the kind of a section.
     whole: HashMap<u64, u8>,
+    /// The list of processes last met, and where it stands.
+    tree: Option<(Location, Tree)>,
     /// Where reading began to be complete: the end of the log.
     bounds: Location,
     progress: &'a mut dyn FnMut(u64, u64),
@@ -349,14 +354,49 @@ impl Check<'_> {
         }
     }
 
+    /// The processes of a checkpoint. The list seldom changes.
+    fn tree(&mut self, commit: &Commit) -> Result<Tree, Error> {
+        let at = commit.section(SectionKey::whole(SectionKind::Tree));
+        if let (Some(at), Some((place, tree))) = (at, &self.tree)
+            && *place == at
+        {
+            return Ok(tree.clone());
+        }
+        let tree = self.recording.tree(commit.id)?;
+        self.tree = at.map(|at| (at, tree.clone()));
+        Ok(tree)
+    }
+
     fn references(&mut self, commit: &Commit, at: Location) {
         let id = commit.id;
-        for kind in SectionKind::ALL {
-            match commit.section(kind) {
+        let mut wanted: Vec<SectionKey> =
+            SectionKind::OF_CHECKPOINT.map(SectionKey::whole).to_vec();
+        match self.tree(commit) {
+            Ok(tree) => {
+                for node in &tree.processes {
+                    wanted
+                        .extend(SectionKind::OF_PROCESS.map(|kind| SectionKey::of(node.id, kind)));
+                }
+                let strange = |(key, _): &&(SectionKey, Location)| {
+                    SectionKind::OF_PROCESS.contains(&key.kind) && !tree.contains(key.process)
+                };
+                if let Some((key, _)) = commit.sections.iter().find(strange) {
+                    self.report.problem(format!(
+                        "checkpoint {id}: it has sections of process {}, which it does not list",
+                        key.process.0
+                    ));
+                }
+            }
+            Err(e) => self.report.problem(format!("checkpoint {id}: {e}")),
+        }
+        for key in wanted {
+            let SectionKey { process, kind } = key;
+            match commit.section(key) {
                 Some(place) if place < at && self.whole.get(&place.0) == Some(&(kind as u8)) => {}
-                _ => self
-                    .report
-                    .problem(format!("checkpoint {id}: its {kind:?} section is lost")),
+                _ => self.report.problem(format!(
+                    "checkpoint {id}: its {kind:?} section for process {} is lost",
+                    process.0
+                )),
             }
         }
         if let Err(e) = read_tables(&self.recording.log, commit) {
@@ -438,30 +478,33 @@ impl Check<'_> {
             let Ok(commit) = self.recording.commit(row.id) else {
                 continue;
             };
-            let Some(at) = commit.section(SectionKind::Space) else {
-                continue;
-            };
-            if !seen.insert(at) {
-                continue;
-            }
-            let Ok((bytes, _)) = self.recording.log.read(at, Kind::Section) else {
-                continue;
-            };
-            let Ok(space) = AddressSpace::decode(&bytes) else {
-                continue;
-            };
-            for file in &space.files {
-                let Some(id) = &file.object else { continue };
-                if let Err(e) = Object::open(&self.recording.dir, id) {
-                    let name = String::from_utf8_lossy(&file.path);
-                    let line = format!("checkpoint {}: the copy of {name}: {e}", row.id);
-                    if !self.report.problems.contains(&line) {
-                        self.report.problem(line);
-                    }
+            for (key, at) in &commit.sections {
+                if key.kind == SectionKind::Space && seen.insert(*at) {
+                    self.files_of(row.id, *at);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether the copies that an address space refers to are there.
+    fn files_of(&mut self, id: CheckpointId, at: Location) {
+        let Ok((bytes, _)) = self.recording.log.read(at, Kind::Section) else {
+            return;
+        };
+        let Ok(space) = AddressSpace::decode(&bytes) else {
+            return;
+        };
+        for file in &space.files {
+            let Some(object) = &file.object else { continue };
+            if let Err(e) = Object::open(&self.recording.dir, object) {
+                let name = String::from_utf8_lossy(&file.path);
+                let line = format!("checkpoint {id}: the copy of {name}: {e}");
+                if !self.report.problems.contains(&line) {
+                    self.report.problem(line);
+                }
+            }
+        }
     }
 
     /// Names that do not belong.
@@ -502,6 +545,9 @@ fn decode_section(bytes: &[u8]) -> Result<u8, Error> {
         SectionKind::Descriptors => Descriptors::decode(bytes).map(drop),
         SectionKind::Process => Process::decode(bytes).map(drop),
         SectionKind::Gaps => Vec::<Gap>::decode(bytes).map(drop),
+        SectionKind::Tree => Tree::decode(bytes).map(drop),
+        SectionKind::Account => Account::decode(bytes).map(drop),
+        SectionKind::Points => Vec::<Point>::decode(bytes).map(drop),
     }?;
     Ok(kind as u8)
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use stillframe_image::{
     AddressSpace, Checkpoint, CheckpointId, Coverage, Descriptor, DescriptorKind, Descriptors,
     FileIdentity, Gap, Generation, Mapping, MappingKind, Marks, PAGE_SIZE, PageNumber, Phases,
-    Process, Registers, SigInfo, SignalAction, SpaceId, Thread, Tick,
+    Process, ProcessImage, Registers, SigInfo, SignalAction, SpaceId, Thread, Tick,
 };
 use stillframe_store::{Header, Summary, Writer, WriterOptions};
 
@@ -278,7 +278,7 @@ fn checkpoint(n: u64, path: &[u8], space: &AddressSpace, rip: u64) -> Checkpoint
     if n == CHECKPOINTS - 1 {
         threads[1].signal = Some(fault);
     }
-    Checkpoint {
+    ProcessImage {
         space: space.clone(),
         threads,
         descriptors: Descriptors {
@@ -315,5 +315,7 @@ fn checkpoint(n: u64, path: &[u8], space: &AddressSpace, rip: u64) -> Checkpoint
             subject: "fd 9".to_owned(),
             reason: "went away".to_owned(),
         }],
+        ..ProcessImage::default()
     }
+    .into()
 }

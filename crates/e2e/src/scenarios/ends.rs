@@ -72,7 +72,7 @@ fn crash(_: &Length) -> Result<Outcome> {
         ensure!(word == value, "{kind}: the last words are {word:#x}");
         let recording = still::open(&out)?;
         let last = recording.rows().last().context("no checkpoint")?;
-        let threads = recording.checkpoint(last.id)?.threads;
+        let threads = recording.process(last.id, SpaceId(0))?.threads;
         let died: Vec<i32> = threads
             .iter()
             .filter_map(|t| t.signal.as_ref().map(|s| s.signal))

@@ -155,7 +155,10 @@ fn invariants(length: &Length) -> Result<Outcome> {
     for row in recording.rows() {
         let at = || format!("checkpoint {}", row.id);
         let memory = recording.memory(row.id, SpaceId(0)).with_context(at)?;
-        let threads = recording.checkpoint(row.id).with_context(at)?.threads;
+        let threads = recording
+            .process(row.id, SpaceId(0))
+            .with_context(at)?
+            .threads;
         let counting = threads.iter().find(|t| t.name == b"in-register");
         ensure!(
             counting.is_some(),

@@ -92,7 +92,7 @@ fn list(root: &Path, below: &Path, files: &mut Vec<(PathBuf, u64)>) -> Result<()
 
 /// Hash of all writable memory of a checkpoint and of its other parts.
 fn hash(recording: &Recording, id: CheckpointId) -> Result<u64> {
-    let checkpoint = recording.checkpoint(id)?;
+    let checkpoint = recording.process(id, SpaceId(0))?;
     let memory = recording.memory(id, SpaceId(0))?;
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     for mapping in checkpoint

@@ -1,4 +1,4 @@
-//! A checkpoint as a standard ELF core.
+//! A process of a checkpoint as a standard ELF core.
 //!
 //! Cores are what every debugger on Linux already reads, so exporting one opens a moment to tools
 //! that know nothing of recordings. The layout is the one the kernel writes (`fs/binfmt_elf.c`,
@@ -14,7 +14,7 @@ mod note;
 mod tests;
 mod xsave;
 
-use crate::{Checkpoint, Mapping, PAGE_SIZE};
+use crate::{Mapping, PAGE_SIZE, ProcessImage};
 use std::ops::Range;
 
 /// Where everything goes in the file.
@@ -60,7 +60,7 @@ pub enum Content {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CoreError {
     /// No thread, and so no register state: no debugger opens such a core.
-    #[error("the checkpoint has no threads, so there is no core to make of it")]
+    #[error("the process has no threads, so there is no core to make of it")]
     NoThreads,
     /// A note's length does not fit its 32-bit field.
     #[error("the {0} note would be larger than 4 GiB; a core cannot hold it")]
@@ -78,23 +78,23 @@ pub enum CoreError {
     TooLarge,
 }
 
-/// Lays out the core of `checkpoint`. `content` says, mapping by mapping in ascending order, what
+/// Lays out the core of `process`. `content` says, mapping by mapping in ascending order, what
 /// of its memory will be written.
 ///
 /// The thread of interest comes first, as a debugger selects the first: the one about to be killed
 /// by a signal if there is one, else the main thread.
 ///
 /// # Errors
-/// If there is no thread, or the checkpoint is not a possible address space (only a recording made
+/// If there is no thread, or the process has not a possible address space (only a recording made
 /// by an attacker holds one).
 pub fn plan(
-    checkpoint: &Checkpoint,
+    process: &ProcessImage,
     mut content: impl FnMut(&Mapping) -> Content,
 ) -> Result<Plan, CoreError> {
-    let notes = note::all(checkpoint)?;
-    let mut segments = Vec::with_capacity(checkpoint.space.mappings.len());
+    let notes = note::all(process)?;
+    let mut segments = Vec::with_capacity(process.space.mappings.len());
     let mut floor = 0;
-    for mapping in &checkpoint.space.mappings {
+    for mapping in &process.space.mappings {
         let wrong = CoreError::Mapping {
             start: mapping.start,
             end: mapping.end,

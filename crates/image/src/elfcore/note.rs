@@ -7,7 +7,7 @@
 
 use super::CoreError;
 use super::xsave::{self, LEGACY};
-use crate::{Checkpoint, Mapping, MappingKind, PAGE_SIZE, Process, SigInfo, Thread};
+use crate::{Mapping, MappingKind, PAGE_SIZE, Process, ProcessImage, SigInfo, Thread};
 
 const NT_PRSTATUS: u32 = 1;
 const NT_FPREGSET: u32 = 2;
@@ -20,14 +20,14 @@ const NT_SIGINFO: u32 = 0x5349_4749;
 const SIGINFO: usize = 128;
 
 /// All notes, one after the other.
-pub(super) fn all(checkpoint: &Checkpoint) -> Result<Vec<u8>, CoreError> {
-    let mut threads: Vec<&Thread> = checkpoint.threads.iter().collect();
+pub(super) fn all(image: &ProcessImage) -> Result<Vec<u8>, CoreError> {
+    let mut threads: Vec<&Thread> = image.threads.iter().collect();
     // Stable: the others keep their order.
     threads.sort_by_key(|thread| thread.signal.is_none());
     let Some((first, others)) = threads.split_first() else {
         return Err(CoreError::NoThreads);
     };
-    let process = &checkpoint.process;
+    let process = &image.process;
     let mut out = Vec::new();
     push(
         &mut out,
@@ -56,7 +56,7 @@ pub(super) fn all(checkpoint: &Checkpoint) -> Result<Vec<u8>, CoreError> {
         "CORE",
         NT_FILE,
         "NT_FILE",
-        &files(&checkpoint.space.mappings),
+        &files(&image.space.mappings),
     )?;
     vector_state(&mut out, first)?;
     for thread in others {

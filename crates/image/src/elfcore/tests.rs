@@ -47,8 +47,8 @@ fn thread(tid: u32) -> Thread {
     }
 }
 
-fn checkpoint() -> Checkpoint {
-    Checkpoint {
+fn checkpoint() -> ProcessImage {
+    ProcessImage {
         space: AddressSpace {
             mappings: vec![
                 mapping(0x40_0000, 0x40_3000, "/usr/bin/prog", MappingKind::File),
@@ -74,7 +74,7 @@ fn checkpoint() -> Checkpoint {
             nice: -5,
             ..Process::default()
         },
-        ..Checkpoint::default()
+        ..ProcessImage::default()
     }
 }
 

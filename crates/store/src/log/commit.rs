@@ -2,11 +2,16 @@
 
 use super::Location;
 use crate::bytes::{Cursor, Malformed, set_u32, set_u64};
-use stillframe_image::section::SectionKind;
+use stillframe_image::section::{SectionKey, SectionKind};
+use stillframe_image::tree::MAX_PROCESSES;
 use stillframe_image::{CheckpointId, Marks, Phases, Tick};
 
 /// Bytes of an encoded tick.
 pub const TICK: usize = 128;
+
+/// Most sections of a commit.
+const SECTIONS: usize =
+    MAX_PROCESSES * SectionKind::OF_PROCESS.len() + SectionKind::OF_CHECKPOINT.len();
 
 /// Encodes a tick.
 pub fn encode_tick(t: &Tick) -> [u8; TICK] {
@@ -15,6 +20,7 @@ pub fn encode_tick(t: &Tick) -> [u8; TICK] {
         at_ns,
         wall_ns,
         marks,
+        processes,
         threads,
         skipped,
         dirty_pages,
@@ -55,6 +61,7 @@ pub fn encode_tick(t: &Tick) -> [u8; TICK] {
     for (i, v) in rest.into_iter().enumerate() {
         set_u64(&mut out, 32 + 8 * i, v);
     }
+    set_u32(&mut out, 120, processes);
     out
 }
 
@@ -66,7 +73,7 @@ pub fn decode_tick(c: &mut Cursor<'_>) -> Result<Tick, Malformed> {
     let mut c = Cursor::new(c.take(TICK)?);
     let (at_ns, wall_ns) = (c.u64()?, c.u64()?);
     let (marks, threads, skipped, precopy_stops) = (Marks(c.u32()?), c.u32()?, c.u32()?, c.u32()?);
-    Ok(Tick {
+    let mut tick = Tick {
         at_ns,
         wall_ns,
         marks,
@@ -86,7 +93,10 @@ pub fn decode_tick(c: &mut Cursor<'_>) -> Result<Tick, Malformed> {
             state: c.u64()?,
             resume: c.u64()?,
         },
-    })
+        processes: 0,
+    };
+    tick.processes = c.u32()?;
+    Ok(tick)
 }
 
 /// A commit record.
@@ -110,8 +120,8 @@ pub struct Commit {
     pub duplicates: u64,
     /// Zero pages.
     pub zeros: u64,
-    /// Where the sections are, by kind.
-    pub sections: Vec<(u8, Location)>,
+    /// Where the sections are, ascending by key.
+    pub sections: Vec<(SectionKey, Location)>,
     /// Where the tables are, and how many entries each has.
     pub tables: Vec<(Location, u32)>,
 }
@@ -135,8 +145,8 @@ impl Commit {
         }
         out.extend_from_slice(&(self.sections.len() as u32).to_le_bytes());
         out.extend_from_slice(&(self.tables.len() as u32).to_le_bytes());
-        for (kind, at) in &self.sections {
-            out.extend_from_slice(&u64::from(*kind).to_le_bytes());
+        for (key, at) in &self.sections {
+            out.extend_from_slice(&key.to_u64().to_le_bytes());
             out.extend_from_slice(&at.0.to_le_bytes());
         }
         for (at, entries) in &self.tables {
@@ -166,12 +176,15 @@ impl Commit {
             tables: Vec::new(),
         };
         let (sections, tables) = (c.u32()? as usize, c.u32()? as usize);
-        if sections > 255 || c.rest().len() != (sections + tables) * 16 {
+        if sections > SECTIONS || c.rest().len() != (sections + tables) * 16 {
             return Err(Malformed("its lists have another length"));
         }
         for _ in 0..sections {
-            let [kind, ..]: [u8; 8] = c.array()?;
-            commit.sections.push((kind, Location(c.u64()?)));
+            let key = SectionKey::from_u64(c.u64()?).ok_or(Malformed("a section is unknown"))?;
+            if commit.sections.last().is_some_and(|(last, _)| *last >= key) {
+                return Err(Malformed("its sections are out of order"));
+            }
+            commit.sections.push((key, Location(c.u64()?)));
         }
         for _ in 0..tables {
             let at = Location(c.u64()?);
@@ -182,18 +195,17 @@ impl Commit {
         Ok(commit)
     }
 
-    /// Where the section of a kind is.
-    pub fn section(&self, kind: SectionKind) -> Option<Location> {
-        self.sections
-            .iter()
-            .find(|(k, _)| *k == kind as u8)
-            .map(|(_, at)| *at)
+    /// Where a section is.
+    pub fn section(&self, key: SectionKey) -> Option<Location> {
+        let found = self.sections.binary_search_by_key(&key, |(k, _)| *k).ok()?;
+        self.sections.get(found).map(|(_, at)| *at)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stillframe_image::SpaceId;
 
     #[test]
     fn commits_and_ticks_come_back() {
@@ -205,6 +217,7 @@ mod tests {
                 at_ns: 1,
                 wall_ns: 2,
                 marks: Marks(3),
+                processes: 18,
                 threads: 4,
                 skipped: 5,
                 dirty_pages: 6,
@@ -227,7 +240,11 @@ mod tests {
             new_versions: 5,
             duplicates: 6,
             zeros: 7,
-            sections: vec![(1, Location(48)), (5, Location(56))],
+            sections: vec![
+                (SectionKey::whole(SectionKind::Space), Location(48)),
+                (SectionKey::whole(SectionKind::Points), Location(56)),
+                (SectionKey::of(SpaceId(3), SectionKind::Gaps), Location(40)),
+            ],
             tables: vec![(Location(64), 8)],
         };
         let bytes = commit.encode();
@@ -235,5 +252,29 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(Commit::decode(&bytes[..cut]).is_err());
         }
+        for (key, at) in &commit.sections {
+            assert_eq!(commit.section(*key), Some(*at));
+        }
+        let other = SectionKey::of(SpaceId(1), SectionKind::Space);
+        assert_eq!(commit.section(other), None);
+    }
+
+    #[test]
+    fn sections_stand_in_order_and_once() {
+        let key = |n| SectionKey::of(SpaceId(n), SectionKind::Space);
+        for (keys, well) in [([0, 1], true), ([1, 0], false), ([1, 1], false)] {
+            let commit = Commit {
+                sections: keys.map(|n| (key(n), Location(48))).to_vec(),
+                ..Commit::default()
+            };
+            assert_eq!(Commit::decode(&commit.encode()).is_ok(), well, "{keys:?}");
+        }
+        let mut unknown = Commit {
+            sections: vec![(key(0), Location(48))],
+            ..Commit::default()
+        }
+        .encode();
+        unknown[200] = 9;
+        assert!(Commit::decode(&unknown).is_err());
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Bytes before the first record.
 pub const HEADER: usize = 40;
 /// Version of the format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// A record never begins at or beyond this offset, so that offsets fit 32 bits.
 const HIGHEST: u64 = (1 << 32) - (256 << 20);
 

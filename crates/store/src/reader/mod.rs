@@ -21,15 +21,15 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use stillframe_image::section::{Section, SectionKind};
+use stillframe_image::section::{Section, SectionKey, SectionKind};
 use stillframe_image::{
-    AddressSpace, Checkpoint, CheckpointId, Descriptors, Gap, PageNumber, Process, SpaceId, Thread,
+    Account, AddressSpace, Checkpoint, CheckpointId, PageNumber, Point, ProcessImage, SpaceId, Tree,
 };
 
 /// Objects kept open.
 const OBJECTS: usize = 64;
 /// Address spaces kept decoded.
-const SPACES: usize = 8;
+const SPACES: usize = 32;
 
 /// A recording opened for reading. Never writes; needs no lock.
 ///
@@ -143,16 +143,24 @@ impl Recording {
         }
     }
 
-    fn section<T: Section>(&self, commit: &Commit) -> Result<T, Error> {
-        let at = commit.section(T::KIND).ok_or_else(|| {
-            Error::Damaged(format!(
-                "checkpoint {} has no {:?} section",
-                commit.id,
-                T::KIND
-            ))
-        })?;
+    fn section<T: Section>(&self, commit: &Commit, process: SpaceId) -> Result<T, Error> {
+        let at = commit
+            .section(SectionKey::of(process, T::KIND))
+            .ok_or_else(|| {
+                Error::Damaged(format!(
+                    "checkpoint {} has no {:?} section for process {}",
+                    commit.id,
+                    T::KIND,
+                    process.0
+                ))
+            })?;
         let (bytes, _) = self.log.read(at, Kind::Section)?;
         Ok(T::decode(&bytes)?)
+    }
+
+    /// A section of the checkpoint as a whole.
+    fn whole<T: Section>(&self, commit: &Commit) -> Result<T, Error> {
+        self.section(commit, SpaceId(0))
     }
 
     /// All of a checkpoint but its pages.
@@ -161,23 +169,80 @@ impl Recording {
     /// If there is none of that number, or it is damaged.
     pub fn checkpoint(&self, id: CheckpointId) -> Result<Checkpoint, Error> {
         let commit = self.commit(id)?;
+        let tree: Tree = self.whole(&commit)?;
+        let processes = tree.processes.iter();
         Ok(Checkpoint {
-            space: AddressSpace::clone(&*self.space_of(&commit)?),
-            threads: self.section::<Vec<Thread>>(&commit)?,
-            descriptors: self.section::<Descriptors>(&commit)?,
-            process: self.section::<Process>(&commit)?,
-            gaps: self.section::<Vec<Gap>>(&commit)?,
+            processes: processes
+                .map(|node| self.process_of(&commit, node.id, node.parent))
+                .collect::<Result<_, _>>()?,
+            account: self.whole(&commit)?,
+            points: self.whole(&commit)?,
         })
     }
 
-    /// The address space of a checkpoint; the last few stay decoded, since it seldom changes.
-    fn space_of(&self, commit: &Commit) -> Result<Arc<AddressSpace>, Error> {
-        let at = commit.section(SectionKind::Space).map_or(0, |at| at.0);
+    /// One process of a checkpoint, all but its pages.
+    ///
+    /// # Errors
+    /// [`Error::NoProcess`]; if there is no checkpoint of that number, or it is damaged.
+    pub fn process(&self, id: CheckpointId, process: SpaceId) -> Result<ProcessImage, Error> {
+        let commit = self.commit(id)?;
+        let tree: Tree = self.whole(&commit)?;
+        match tree.processes.iter().find(|n| n.id == process) {
+            Some(node) => self.process_of(&commit, node.id, node.parent),
+            None => Err(no_process(id, process, &tree)),
+        }
+    }
+
+    fn process_of(
+        &self,
+        commit: &Commit,
+        id: SpaceId,
+        parent: Option<SpaceId>,
+    ) -> Result<ProcessImage, Error> {
+        Ok(ProcessImage {
+            id,
+            parent,
+            space: AddressSpace::clone(&*self.space_of(commit, id)?),
+            threads: self.section(commit, id)?,
+            descriptors: self.section(commit, id)?,
+            process: self.section(commit, id)?,
+            gaps: self.section(commit, id)?,
+        })
+    }
+
+    /// Which processes a checkpoint has.
+    ///
+    /// # Errors
+    /// If there is none of that number, or it is damaged.
+    pub fn tree(&self, id: CheckpointId) -> Result<Tree, Error> {
+        self.whole(&self.commit(id)?)
+    }
+
+    /// The event account of the interval that ends with a checkpoint.
+    ///
+    /// # Errors
+    /// If there is none of that number, or it is damaged.
+    pub fn account(&self, id: CheckpointId) -> Result<Account, Error> {
+        self.whole(&self.commit(id)?)
+    }
+
+    /// The points that a checkpoint answers.
+    ///
+    /// # Errors
+    /// If there is none of that number, or it is damaged.
+    pub fn points(&self, id: CheckpointId) -> Result<Vec<Point>, Error> {
+        self.whole(&self.commit(id)?)
+    }
+
+    /// An address space of a checkpoint; the last few stay decoded, since they seldom change.
+    fn space_of(&self, commit: &Commit, process: SpaceId) -> Result<Arc<AddressSpace>, Error> {
+        let key = SectionKey::of(process, SectionKind::Space);
+        let at = commit.section(key).map_or(0, |at| at.0);
         let lock = || self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, space)) = lock().iter().find(|(place, _)| *place == at) {
             return Ok(Arc::clone(space));
         }
-        let space = Arc::new(self.section::<AddressSpace>(commit)?);
+        let space = Arc::new(self.section::<AddressSpace>(commit, process)?);
         let mut held = lock();
         if held.len() >= SPACES {
             held.remove(0);
@@ -186,13 +251,19 @@ impl Recording {
         Ok(space)
     }
 
-    /// The memory of an address space at a checkpoint.
+    /// The memory of a process at a checkpoint.
     ///
     /// # Errors
-    /// If there is none of that number, or it is damaged.
+    /// [`Error::NoProcess`]; if there is no checkpoint of that number, or it is damaged.
     pub fn memory(&self, id: CheckpointId, space: SpaceId) -> Result<Memory<'_>, Error> {
         let commit = self.commit(id)?;
-        let layout = self.space_of(&commit)?;
+        if commit
+            .section(SectionKey::of(space, SectionKind::Space))
+            .is_none()
+        {
+            return Err(no_process(id, space, &self.whole(&commit)?));
+        }
+        let layout = self.space_of(&commit, space)?;
         Ok(Memory::new(self, id, space, layout))
     }
 
@@ -300,5 +371,23 @@ impl Recording {
             moment: moment.to_owned(),
             available: crate::moment::available(self.rows(), &self.dir),
         }
+    }
+}
+
+fn no_process(id: CheckpointId, process: SpaceId, tree: &Tree) -> Error {
+    const SHOWN: usize = 20;
+    let mut available: Vec<String> = tree
+        .processes
+        .iter()
+        .take(SHOWN)
+        .map(|n| n.id.0.to_string())
+        .collect();
+    if tree.processes.len() > SHOWN {
+        available.push("...".to_owned());
+    }
+    Error::NoProcess {
+        checkpoint: id.0,
+        process: process.0,
+        available: available.join(", "),
     }
 }

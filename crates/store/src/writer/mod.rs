@@ -25,7 +25,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use stillframe_image::section::{Section, SectionKind};
+use stillframe_image::section::{Section, SectionKey, SectionKind};
 use stillframe_image::{Checkpoint, CheckpointId, PageNumber, SpaceId, Tick};
 
 /// Limits and choices of a [`Writer`].
@@ -92,7 +92,7 @@ struct Unchanged {
 /// An encoded part of the last checkpoint.
 #[derive(Debug)]
 struct LastSection {
-    kind: SectionKind,
+    key: SectionKey,
     bytes: Vec<u8>,
     at: Location,
 }
@@ -112,6 +112,7 @@ pub struct Writer {
     unchanged: Vec<Unchanged>,
     scratch: Vec<u8>,
     counts: Committed,
+    /// Ascending by key.
     sections: Vec<LastSection>,
     rows: Arc<dyn Output>,
     index: index::IndexWriter,
@@ -257,9 +258,12 @@ impl Writer {
         self.shadow.forget(space.0);
     }
 
-    /// Commits the checkpoint being built.
+    /// Commits the checkpoint being built. The tick is kept as it is, but for the number of
+    /// processes, which is counted here.
     ///
     /// # Errors
+    /// If the processes are no [`stillframe_image::Tree`] or something is beyond a limit of the
+    /// format.
     /// If writing fails or the recording was removed; what was committed before stays readable,
     /// and the writer refuses all further work.
     pub fn commit(&mut self, checkpoint: &Checkpoint, tick: &Tick) -> Result<Committed, Error> {
@@ -268,13 +272,11 @@ impl Writer {
     }
 
     fn try_commit(&mut self, checkpoint: &Checkpoint, tick: &Tick) -> Result<Committed, Error> {
-        let sections = [
-            (SectionKind::Space, checkpoint.space.encode()?),
-            (SectionKind::Threads, checkpoint.threads.encode()?),
-            (SectionKind::Descriptors, checkpoint.descriptors.encode()?),
-            (SectionKind::Process, checkpoint.process.encode()?),
-            (SectionKind::Gaps, checkpoint.gaps.encode()?),
-        ];
+        let sections = encode_sections(checkpoint)?;
+        let tick = &Tick {
+            processes: checkpoint.processes.len() as u32,
+            ..*tick
+        };
         self.flush_pack()?;
         let entries = self.page_table(checkpoint);
         let mut commit = Commit {
@@ -288,11 +290,7 @@ impl Writer {
             zeros: self.counts.zeros,
             ..Commit::default()
         };
-        for (kind, bytes) in sections {
-            commit
-                .sections
-                .push((kind as u8, self.section(kind, bytes)?));
-        }
+        commit.sections = self.sections(sections)?;
         for part in entries.chunks(table::ENTRIES) {
             let (at, _) = self.log.append(Kind::Table, &table::encode(part))?;
             commit.tables.push((at, part.len() as u32));
@@ -351,12 +349,12 @@ impl Writer {
 
     /// The page table of the checkpoint: entries ascending, one for each page.
     fn page_table(&mut self, checkpoint: &Checkpoint) -> Vec<PageEntry> {
-        let space = &checkpoint.space;
         let mut entries: Vec<PageEntry> = self
             .unchanged
             .drain(..)
             .filter(|u| {
-                let since = space.since(PageNumber(u.entry.page).address());
+                let process = checkpoint.process(SpaceId(u.entry.space));
+                let since = process.and_then(|p| p.space.since(PageNumber(u.entry.page).address()));
                 since.is_some_and(|s| s.0 > u.indexed)
             })
             .map(|u| u.entry)
@@ -385,21 +383,28 @@ impl Writer {
         entries
     }
 
-    /// Writes a section if it is not the one of the last checkpoint; gives its place.
-    fn section(&mut self, kind: SectionKind, bytes: Vec<u8>) -> Result<Location, Error> {
-        let last = self.sections.iter().position(|s| s.kind == kind);
-        if let Some(last) = last.and_then(|i| self.sections.get(i))
-            && last.bytes == bytes
-        {
-            return Ok(last.at);
+    /// Writes the sections that are not those of the last checkpoint; gives the places of all. The
+    /// sections of processes that have ended are forgotten.
+    fn sections(
+        &mut self,
+        new: Vec<(SectionKey, Vec<u8>)>,
+    ) -> Result<Vec<(SectionKey, Location)>, Error> {
+        let mut last = std::mem::take(&mut self.sections).into_iter().peekable();
+        let mut places = Vec::with_capacity(new.len());
+        self.sections.reserve(new.len());
+        for (key, bytes) in new {
+            while last.next_if(|l| l.key < key).is_some() {}
+            let section = match last.next_if(|l| l.key == key) {
+                Some(same) if same.bytes == bytes => same,
+                _ => {
+                    let (at, _) = self.log.append(Kind::Section, &bytes)?;
+                    LastSection { key, bytes, at }
+                }
+            };
+            places.push((key, section.at));
+            self.sections.push(section);
         }
-        let (at, _) = self.log.append(Kind::Section, &bytes)?;
-        let new = LastSection { kind, bytes, at };
-        match last.and_then(|i| self.sections.get_mut(i)) {
-            Some(last) => *last = new,
-            None => self.sections.push(new),
-        }
-        Ok(at)
+        Ok(places)
     }
 
     /// Writes the pack being filled, if there is anything in it.
@@ -488,4 +493,34 @@ impl Writer {
             version,
         }
     }
+}
+
+/// All sections of a checkpoint, ascending by key.
+fn encode_sections(checkpoint: &Checkpoint) -> Result<Vec<(SectionKey, Vec<u8>)>, Error> {
+    let mut sections = vec![
+        (
+            SectionKey::whole(SectionKind::Tree),
+            checkpoint.tree().encode()?,
+        ),
+        (
+            SectionKey::whole(SectionKind::Account),
+            checkpoint.account.encode()?,
+        ),
+        (
+            SectionKey::whole(SectionKind::Points),
+            checkpoint.points.encode()?,
+        ),
+    ];
+    for p in &checkpoint.processes {
+        let key = |kind| SectionKey::of(p.id, kind);
+        sections.extend([
+            (key(SectionKind::Space), p.space.encode()?),
+            (key(SectionKind::Threads), p.threads.encode()?),
+            (key(SectionKind::Descriptors), p.descriptors.encode()?),
+            (key(SectionKind::Process), p.process.encode()?),
+            (key(SectionKind::Gaps), p.gaps.encode()?),
+        ]);
+    }
+    sections.sort_by_key(|(key, _)| *key);
+    Ok(sections)
 }

@@ -232,11 +232,12 @@ impl Model {
             },
             ..Thread::default()
         }];
-        let checkpoint = Checkpoint {
+        let checkpoint = ProcessImage {
             space: self.now.space.clone(),
             threads: self.now.threads.clone(),
-            ..Checkpoint::default()
-        };
+            ..ProcessImage::default()
+        }
+        .into();
         let done = self
             .writer
             .as_mut()
@@ -261,6 +262,7 @@ pub fn tick(id: u64) -> Tick {
     Tick {
         at_ns: id * 10_000_000,
         dirty_pages: id * 3,
+        processes: 1,
         ..Tick::default()
     }
 }
@@ -271,8 +273,11 @@ pub fn compare(rec: &Recording, id: u64, want: &Expected) -> Result<(), Error> {
     let id = CheckpointId(id);
     assert_eq!(rec.row(id).unwrap().tick, tick(id.0));
     let checkpoint = rec.checkpoint(id)?;
-    assert_eq!(checkpoint.space, want.space);
-    assert_eq!(checkpoint.threads, want.threads);
+    let [process] = &checkpoint.processes[..] else {
+        panic!("{} processes", checkpoint.processes.len());
+    };
+    assert_eq!(process.space, want.space);
+    assert_eq!(process.threads, want.threads);
     let memory = rec.memory(id, SpaceId(0))?;
     let mut out = [0; PAGE_SIZE];
     let mut first_error = None;

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use stillframe_image::elfcore::{self, Content, Plan, Segment};
-use stillframe_image::{Checkpoint, Coverage, Mapping, MappingKind, PAGE_SIZE, PageNumber};
+use stillframe_image::{Coverage, Mapping, MappingKind, PAGE_SIZE, PageNumber, ProcessImage};
 use stillframe_store::{Error, Memory};
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -32,7 +32,7 @@ pub struct Written {
 
 /// A core being made.
 pub struct Export<'a> {
-    checkpoint: &'a Checkpoint,
+    image: &'a ProcessImage,
     memory: &'a Memory<'a>,
     /// Start addresses of mappings whose file is missing: only pages with a version of their own
     /// are written.
@@ -55,9 +55,9 @@ impl<E: Into<anyhow::Error>> From<E> for Stop {
 
 impl<'a> Export<'a> {
     /// The core of one checkpoint.
-    pub fn new(checkpoint: &'a Checkpoint, memory: &'a Memory<'a>) -> Self {
+    pub fn new(image: &'a ProcessImage, memory: &'a Memory<'a>) -> Self {
         Self {
-            checkpoint,
+            image,
             memory,
             without_file: HashSet::new(),
         }
@@ -96,7 +96,7 @@ impl<'a> Export<'a> {
 
     fn attempt(&self, file: &File) -> Result<(Plan, u64), Stop> {
         let mut failure = None;
-        let plan = elfcore::plan(self.checkpoint, |mapping| {
+        let plan = elfcore::plan(self.image, |mapping| {
             self.content(mapping).unwrap_or_else(|error| {
                 failure.get_or_insert(error);
                 Content::Nothing
@@ -127,7 +127,7 @@ impl<'a> Export<'a> {
             if !self.without_file.contains(&mapping.start) {
                 // Pages beyond the end of the file do not exist; touching one is SIGBUS.
                 let size = self
-                    .checkpoint
+                    .image
                     .space
                     .file_of(mapping)
                     .map_or(0, |file| file.size);
@@ -166,7 +166,7 @@ impl<'a> Export<'a> {
     /// Writes a segment; returns the bytes that are not holes.
     fn segment(&self, file: &File, segment: &Segment, batch: &mut Batch) -> Result<u64, Stop> {
         let mapping = self
-            .checkpoint
+            .image
             .space
             .mapping_at(segment.start)
             .ok_or_else(|| fail(Code::Damaged, "a segment without its mapping"))?;
@@ -205,7 +205,7 @@ impl<'a> Export<'a> {
 
     fn notes(&self) -> Vec<String> {
         let mut files: Vec<String> = self
-            .checkpoint
+            .image
             .space
             .mappings
             .iter()

@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use stillframe_image::{Checkpoint, FileIdentity, SpaceId};
+use stillframe_image::{FileIdentity, ProcessImage};
 use stillframe_store::Recording;
 
 /// What was written.
@@ -46,9 +46,10 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<u8> {
     }
 
     let checkpoint = recording.checkpoint(id)?;
-    let memory = recording.memory(id, SpaceId(0))?;
+    let image = open::root(&checkpoint)?;
+    let memory = recording.memory(id, image.id)?;
     let mut notes = Vec::new();
-    let executable = executable_of(&checkpoint);
+    let executable = executable_of(image);
     let extracted = match (args.with_exe, executable) {
         (false, _) => None,
         (
@@ -69,7 +70,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<u8> {
     };
 
     let partial = Partial::create(&args.output)?;
-    let written = Export::new(&checkpoint, &memory)
+    let written = Export::new(image, &memory)
         .write(partial.file())
         .with_context(|| format!("cannot write {}", args.output.display()))?;
     partial.publish(args.force)?;
@@ -102,7 +103,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<u8> {
         core: args.output.to_string_lossy().into_owned(),
         checkpoint: id.0,
         at_ns: recording.row(id).map_or(0, |row| row.tick.at_ns),
-        threads: checkpoint.threads.len(),
+        threads: image.threads.len(),
         bytes: written.bytes,
         content_bytes: written.content_bytes,
         executable: shown_exe.map(|path| path.to_string_lossy().into_owned()),
@@ -152,13 +153,9 @@ fn quote(text: &str) -> String {
 }
 
 /// The file that was executed, as far as mappings tell.
-fn executable_of(checkpoint: &Checkpoint) -> Option<&FileIdentity> {
-    let path = &checkpoint.process.executable;
-    checkpoint
-        .space
-        .files
-        .iter()
-        .find(|file| file.path == *path)
+fn executable_of(image: &ProcessImage) -> Option<&FileIdentity> {
+    let path = &image.process.executable;
+    image.space.files.iter().find(|file| file.path == *path)
 }
 
 /// Copies a recorded file out.

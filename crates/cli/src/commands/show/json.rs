@@ -9,7 +9,7 @@ use crate::symbols::Symbols;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use stillframe_image::{
-    Checkpoint, CheckpointId, Coverage, Descriptor, Mapping, SigInfo, SignalAction, Thread,
+    CheckpointId, Coverage, Descriptor, Mapping, ProcessImage, SigInfo, SignalAction, Thread,
 };
 use stillframe_store::Recording;
 
@@ -171,7 +171,7 @@ fn signal(info: &SigInfo) -> SignalView {
 pub(super) fn moment(
     recording: &Recording,
     id: CheckpointId,
-    checkpoint: &Checkpoint,
+    image: &ProcessImage,
     symbols: &mut Symbols<'_>,
 ) -> Moment {
     let tick = recording.row(id).map(|row| row.tick);
@@ -181,20 +181,20 @@ pub(super) fn moment(
         wall_ns: tick.map(|t| t.wall_ns),
         pause_ns: tick.map(|t| t.pause_ns()),
         marks: tick.map(|t| t.marks.names().collect()).unwrap_or_default(),
-        process: process(checkpoint),
-        threads: checkpoint
+        process: process(image),
+        threads: image
             .threads
             .iter()
-            .map(|t| thread(checkpoint, t, symbols))
+            .map(|t| thread(image, t, symbols))
             .collect(),
-        mappings: checkpoint
+        mappings: image
             .space
             .mappings
             .iter()
-            .map(|m| mapping(checkpoint, m))
+            .map(|m| mapping(image, m))
             .collect(),
-        files: checkpoint.descriptors.open.iter().map(descriptor).collect(),
-        gaps: checkpoint
+        files: image.descriptors.open.iter().map(descriptor).collect(),
+        gaps: image
             .gaps
             .iter()
             .map(|gap| GapView {
@@ -205,8 +205,8 @@ pub(super) fn moment(
     }
 }
 
-fn process(checkpoint: &Checkpoint) -> ProcessView {
-    let p = &checkpoint.process;
+fn process(image: &ProcessImage) -> ProcessView {
+    let p = &image.process;
     let arguments = p.arguments.strip_suffix(&[0]).unwrap_or(&p.arguments);
     let limit = |value: u64| (value != u64::MAX).then_some(value);
     ProcessView {
@@ -267,9 +267,9 @@ fn action(action: &SignalAction) -> ActionView {
     }
 }
 
-fn thread(checkpoint: &Checkpoint, thread: &Thread, symbols: &mut Symbols<'_>) -> ThreadView {
+fn thread(image: &ProcessImage, thread: &Thread, symbols: &mut Symbols<'_>) -> ThreadView {
     let rip = thread.registers.rip;
-    let place = symbols.locate(&checkpoint.space, rip);
+    let place = symbols.locate(&image.space, rip);
     let symbol = place.as_ref().and_then(|p| p.symbol.clone());
     ThreadView {
         tid: thread.tid,
@@ -303,8 +303,8 @@ fn thread(checkpoint: &Checkpoint, thread: &Thread, symbols: &mut Symbols<'_>) -
     }
 }
 
-fn mapping(checkpoint: &Checkpoint, mapping: &Mapping) -> MappingView {
-    let file = checkpoint.space.file_of(mapping);
+fn mapping(image: &ProcessImage, mapping: &Mapping) -> MappingView {
+    let file = image.space.file_of(mapping);
     MappingView {
         start: hex(mapping.start),
         end: hex(mapping.end),

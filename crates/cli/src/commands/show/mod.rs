@@ -8,7 +8,7 @@ use crate::args::ShowArgs;
 use crate::symbols::Symbols;
 use crate::{names, open, output, units};
 use std::io::{self, Write};
-use stillframe_image::{Checkpoint, CheckpointId, SigInfo, SpaceId};
+use stillframe_image::{CheckpointId, ProcessImage, SigInfo};
 use stillframe_store::Recording;
 
 /// Which sections to print.
@@ -44,10 +44,11 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<u8> {
     let opened = open::moment(&args.moment)?;
     let (recording, id) = (&opened.recording, opened.id);
     let checkpoint = recording.checkpoint(id)?;
-    let memory = recording.memory(id, SpaceId(0))?;
+    let image = open::root(&checkpoint)?;
+    let memory = recording.memory(id, image.id)?;
     let mut symbols = Symbols::new(recording, &memory);
     if args.json {
-        let moment = json::moment(recording, id, &checkpoint, &mut symbols);
+        let moment = json::moment(recording, id, image, &mut symbols);
         output::json(&moment)?;
         return Ok(0);
     }
@@ -55,22 +56,22 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<u8> {
     let mut out = output::stdout();
     header(&mut out, &opened.path.to_string_lossy(), recording, id)?;
     if wanted.process {
-        sections::process(&mut out, &checkpoint, id, wanted.detail)?;
+        sections::process(&mut out, image, id, wanted.detail)?;
     }
     if wanted.threads {
-        threads::print(&mut out, &checkpoint, &mut symbols, wanted.detail)?;
+        threads::print(&mut out, image, &mut symbols, wanted.detail)?;
     }
     if wanted.mappings {
-        sections::mappings(&mut out, &checkpoint)?;
+        sections::mappings(&mut out, image)?;
     }
     if wanted.files {
-        sections::files(&mut out, &checkpoint)?;
+        sections::files(&mut out, image)?;
     }
     if wanted.signals {
-        signals(&mut out, &checkpoint, &mut symbols)?;
+        signals(&mut out, image, &mut symbols)?;
     }
     if wanted.gaps {
-        sections::gaps(&mut out, &checkpoint)?;
+        sections::gaps(&mut out, image)?;
     }
     out.flush()?;
     Ok(0)
@@ -124,11 +125,11 @@ fn describe_signal(info: &SigInfo) -> String {
 
 fn signals(
     out: &mut impl Write,
-    checkpoint: &Checkpoint,
+    image: &ProcessImage,
     symbols: &mut Symbols<'_>,
 ) -> io::Result<()> {
     writeln!(out, "\nsignals")?;
-    for thread in &checkpoint.threads {
+    for thread in &image.threads {
         if thread.blocked != 0 {
             writeln!(
                 out,
@@ -154,14 +155,14 @@ fn signals(
             )?;
         }
     }
-    for pending in &checkpoint.process.pending {
+    for pending in &image.process.pending {
         writeln!(
             out,
             "  the process has pending {}",
             describe_signal(pending)
         )?;
     }
-    for action in &checkpoint.process.actions {
+    for action in &image.process.actions {
         let handler = match action.handler {
             0 => "default".to_owned(),
             1 => "ignored".to_owned(),
@@ -169,10 +170,7 @@ fn signals(
                 "caught, by a handler that could not be read".to_owned()
             }
             address => {
-                format!(
-                    "{address:#x} {}",
-                    threads::place(symbols, checkpoint, address)
-                )
+                format!("{address:#x} {}", threads::place(symbols, image, address))
             }
         };
         write!(

@@ -2,7 +2,7 @@
 
 use crate::{names, output, units};
 use std::io::{self, Write};
-use stillframe_image::{Checkpoint, CheckpointId, Coverage, Mapping, MappingKind, ResourceLimit};
+use stillframe_image::{CheckpointId, Coverage, Mapping, MappingKind, ProcessImage, ResourceLimit};
 
 /// A kind of mapping in one word.
 pub(super) const fn kind(kind: MappingKind) -> &'static str {
@@ -45,11 +45,11 @@ pub(super) fn permissions(mapping: &Mapping) -> String {
 /// Process-wide state.
 pub(super) fn process(
     out: &mut impl Write,
-    checkpoint: &Checkpoint,
+    image: &ProcessImage,
     id: CheckpointId,
     detail: bool,
 ) -> io::Result<()> {
-    let p = &checkpoint.process;
+    let p = &image.process;
     let text = |bytes: &[u8]| output::printable(bytes).into_owned();
     write!(out, "\nprocess {} ({})", p.pid, text(&p.name))?;
     if p.as_of == id {
@@ -136,8 +136,8 @@ fn limit_text(limit: &ResourceLimit) -> String {
 }
 
 /// Mappings, one per line.
-pub(super) fn mappings(out: &mut impl Write, checkpoint: &Checkpoint) -> io::Result<()> {
-    let space = &checkpoint.space;
+pub(super) fn mappings(out: &mut impl Write, image: &ProcessImage) -> io::Result<()> {
+    let space = &image.space;
     let total = space
         .mappings
         .iter()
@@ -181,8 +181,8 @@ pub(super) fn mappings(out: &mut impl Write, checkpoint: &Checkpoint) -> io::Res
 }
 
 /// Open descriptors, one per line.
-pub(super) fn files(out: &mut impl Write, checkpoint: &Checkpoint) -> io::Result<()> {
-    let open = &checkpoint.descriptors.open;
+pub(super) fn files(out: &mut impl Write, image: &ProcessImage) -> io::Result<()> {
+    let open = &image.descriptors.open;
     writeln!(out, "\nopen files: {}", open.len())?;
     for descriptor in open {
         write!(
@@ -203,12 +203,12 @@ pub(super) fn files(out: &mut impl Write, checkpoint: &Checkpoint) -> io::Result
 }
 
 /// What was not captured.
-pub(super) fn gaps(out: &mut impl Write, checkpoint: &Checkpoint) -> io::Result<()> {
-    if checkpoint.gaps.is_empty() {
+pub(super) fn gaps(out: &mut impl Write, image: &ProcessImage) -> io::Result<()> {
+    if image.gaps.is_empty() {
         return writeln!(out, "\nnot captured: nothing known to be missing");
     }
-    writeln!(out, "\nnot captured: {}", checkpoint.gaps.len())?;
-    for gap in &checkpoint.gaps {
+    writeln!(out, "\nnot captured: {}", image.gaps.len())?;
+    for gap in &image.gaps {
         writeln!(
             out,
             "  {}: {}",

@@ -4,7 +4,7 @@ use crate::names::syscalls;
 use crate::output;
 use crate::symbols::{Place, Symbols};
 use std::io::{self, Write};
-use stillframe_image::{Checkpoint, Registers, Thread};
+use stillframe_image::{ProcessImage, Registers, Thread};
 
 /// With more threads than this, registers are printed only when asked for.
 const FEW: usize = 8;
@@ -76,8 +76,8 @@ pub(super) fn call(r: &Registers) -> Option<Call> {
 }
 
 /// `main+0x12 (/bin/prog+0x1139)`, or less, as far as it is known.
-pub(super) fn place(symbols: &mut Symbols<'_>, checkpoint: &Checkpoint, address: u64) -> String {
-    describe(symbols.locate(&checkpoint.space, address).as_ref())
+pub(super) fn place(symbols: &mut Symbols<'_>, image: &ProcessImage, address: u64) -> String {
+    describe(symbols.locate(&image.space, address).as_ref())
 }
 
 fn describe(place: Option<&Place<'_>>) -> String {
@@ -100,15 +100,15 @@ fn describe(place: Option<&Place<'_>>) -> String {
 /// Prints the threads.
 pub(super) fn print(
     out: &mut impl Write,
-    checkpoint: &Checkpoint,
+    image: &ProcessImage,
     symbols: &mut Symbols<'_>,
     detail: bool,
 ) -> io::Result<()> {
-    let threads = &checkpoint.threads;
+    let threads = &image.threads;
     writeln!(out, "\nthreads: {}", threads.len())?;
     let registers = detail || threads.len() <= FEW;
     for thread in threads {
-        one(out, checkpoint, thread, symbols)?;
+        one(out, image, thread, symbols)?;
         if registers {
             print_registers(out, thread)?;
         }
@@ -121,11 +121,11 @@ pub(super) fn print(
 
 fn one(
     out: &mut impl Write,
-    checkpoint: &Checkpoint,
+    image: &ProcessImage,
     thread: &Thread,
     symbols: &mut Symbols<'_>,
 ) -> io::Result<()> {
-    let at = place(symbols, checkpoint, thread.registers.rip);
+    let at = place(symbols, image, thread.registers.rip);
     writeln!(
         out,
         "  {:<8} {:<16} {:#x} {at}",
