@@ -131,6 +131,16 @@ pub enum Error {
         /// What it does.
         why: String,
     },
+    /// `bpf(2)` refused something.
+    #[error("BPF {what}: {source}; {advice}")]
+    Bpf {
+        /// The program or map.
+        what: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+        /// What to do, or what its verifier says.
+        advice: std::borrow::Cow<'static, str>,
+    },
     /// The kernel lacks something needed.
     #[error("this kernel has no {what}: {advice}")]
     Unsupported {
@@ -167,7 +177,9 @@ impl Error {
     /// The kernel's error number, if a system call of ours failed.
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::Syscall { source, .. } | Self::Injected { source, .. } => source.raw_os_error(),
+            Self::Syscall { source, .. }
+            | Self::Injected { source, .. }
+            | Self::Bpf { source, .. } => source.raw_os_error(),
             _ => None,
         }
     }

@@ -6,6 +6,7 @@
 //! were written ([`uffd`], [`pagemap`]) and copying them ([`copy`]). The crates above see plain
 //! Rust.
 
+pub mod bpf;
 pub mod child;
 pub mod copy;
 pub mod error;
@@ -18,6 +19,8 @@ pub mod proc;
 pub mod ptrace;
 pub mod sched;
 pub mod signals;
+#[cfg(test)]
+mod test_support;
 pub mod tracee;
 pub mod uffd;
 

@@ -1,0 +1,286 @@
+//! Page faults as they happen: the kernel side of the `bpf` tracker.
+//!
+//! A scan finds what was written by looking at all that is mapped. A [`FaultLog`] costs what was
+//! written: two small BPF programs on the kernel's page-fault tracepoints append the address of
+//! every write fault of the watched processes to rings that we read without a system call.
+//!
+//! The programs are assembled here ([`asm`](self), constants from the kernel's own type
+//! information), loaded by `bpf(2)`, and live exactly as long as our descriptors: nothing is
+//! pinned, a killed recorder leaves nothing behind. They filter by process before they do anything
+//! else, never wait, and write only to bounded memory of ours; what does not fit is counted.
+
+#[allow(dead_code, reason = "saving pre-images uses the rest, next")]
+mod asm;
+mod btf;
+#[allow(dead_code, reason = "saving pre-images uses the rest, next")]
+mod layout;
+mod programs;
+mod sys;
+#[cfg(test)]
+mod tests;
+
+use crate::error::{Error, Result};
+use layout::{Layout, Origin};
+use programs::{Fault, Offsets};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use sys::{HashMap, Kind, Link, Program, Shared};
+
+/// How large a [`FaultLog`] is and what it sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Entries of the log, of 32 bytes each, shared out evenly to all processors the machine can
+    /// have (at least 512 each), plus an eighth of that for faults of the kernel.
+    pub entries: u32,
+    /// Log read faults too, which change no content.
+    pub reads: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            entries: 1 << 18,
+            reads: false,
+        }
+    }
+}
+
+/// What sort of fault it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultFlags(u32);
+
+impl FaultFlags {
+    /// A page was there, and forbade it: a write-protected page. Otherwise no page was there.
+    pub fn present(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// A store, or an instruction that reads and stores.
+    pub fn write(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    /// By the program itself. Otherwise by the kernel in its name, such as in `read(2)`.
+    pub fn user(self) -> bool {
+        self.0 & 4 != 0
+    }
+}
+
+/// One fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoggedFault {
+    /// The process whose memory it was.
+    pub tgid: u32,
+    /// The thread that ran into it.
+    pub tid: u32,
+    /// The byte accessed (of an access that spans pages, the first byte on the page that was
+    /// missing or protected).
+    pub address: u64,
+    /// When, in nanoseconds of CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// What sort.
+    pub flags: FaultFlags,
+}
+
+/// What a [`FaultLog::drain`] could not give.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Drained {
+    /// Faults since the last drain that are not in the log: rings were full. Not zero means that
+    /// only a scan knows what was written.
+    pub lost: u64,
+}
+
+/// A log of the page faults of some processes.
+#[derive(Debug)]
+pub struct FaultLog {
+    // Dropped in this order: detached before the memory goes.
+    _links: Vec<Link>,
+    faults: [Program; 2],
+    watched: HashMap,
+    slots: BTreeMap<u32, u32>,
+    shared: Shared,
+    layout: Layout,
+    /// What was lost up to the last drain.
+    lost: u64,
+    sequence: Option<Program>,
+}
+
+impl FaultLog {
+    /// Loads and attaches the programs. No process is watched yet. Takes some 50 ms, most of it to
+    /// read the kernel's type information.
+    ///
+    /// # Errors
+    /// [`Error::Bpf`] with advice if we lack the privilege (CAP_BPF and CAP_PERFMON, or root),
+    /// [`Error::Unsupported`] if the kernel lacks a feature.
+    pub fn open(options: Options) -> Result<Self> {
+        if !cfg!(target_arch = "x86_64") {
+            return Err(Error::Unsupported {
+                what: "fault log for this architecture",
+                advice: "use another tracker",
+            });
+        }
+        let layout = Layout::new(&options)?;
+        let watched = HashMap::new(layout::WATCHED_LIMIT)?;
+        let offsets = Offsets::new(&btf::Btf::of_the_kernel()?)?;
+        check_namespace(&offsets)?;
+        let shared = Shared::new(layout.total())?;
+        let load = |origin, name| {
+            let fault = Fault {
+                offsets: &offsets,
+                layout: &layout,
+                origin,
+                watched: watched.fd(),
+                shared: shared.fd(),
+                reads: options.reads,
+            };
+            Program::load(Kind::RawTracepoint, name, fault.assemble())
+        };
+        let faults = [
+            load(Origin::User, "log of the program's faults")?,
+            load(Origin::Kernel, "log of the kernel's faults")?,
+        ];
+        let links = vec![
+            faults[0].attach(c"page_fault_user")?,
+            faults[1].attach(c"page_fault_kernel")?,
+        ];
+        let sequence = match load_sequence(&offsets) {
+            Ok(program) => Some(program),
+            Err(e) => {
+                tracing::debug!("no layout sequence: {e}");
+                None
+            }
+        };
+        Ok(Self {
+            _links: links,
+            faults,
+            watched,
+            slots: BTreeMap::new(),
+            shared,
+            layout,
+            lost: 0,
+            sequence,
+        })
+    }
+
+    /// Begins or ends watching the memory of a process, all its threads included. Not its children.
+    /// Watching what is watched, or ending what is not, changes nothing.
+    ///
+    /// A process that ended must be unwatched too: its number may be used again.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`] beyond 1024 processes.
+    pub fn watch(&mut self, tgid: u32, on: bool) -> Result<()> {
+        if !on {
+            if self.slots.remove(&tgid).is_some() {
+                self.watched.remove(tgid)?;
+            }
+            return Ok(());
+        }
+        if self.slots.contains_key(&tgid) {
+            return Ok(());
+        }
+        let used: std::collections::BTreeSet<u32> = self.slots.values().copied().collect();
+        let slot = (0..layout::WATCHED_LIMIT)
+            .find(|slot| !used.contains(slot))
+            .ok_or(Error::NoRoom {
+                pid: std::process::id(),
+                what: "more than 1024 watched processes",
+            })?;
+        self.watched.insert(tgid, slot)?;
+        self.slots.insert(tgid, slot);
+        Ok(())
+    }
+
+    /// Appends what was logged since the last call to `into`: in order for each processor and for
+    /// each side (program, kernel), not over all; sort by `at_ns` where that matters. One page may
+    /// come several times, when threads race for it. Pages that were not protected and not missing
+    /// cause no fault and are not here.
+    ///
+    /// # Errors
+    /// If the kernel does not tell how often it left a program out.
+    pub fn drain(&mut self, into: &mut Vec<LoggedFault>) -> Result<Drained> {
+        let mut lost = 0;
+        for (origin, ring) in self.layout.all_rings() {
+            let mask = self.layout.entries(origin) as u64 - 1;
+            let head = self
+                .shared
+                .word(ring + layout::HEAD)
+                .load(Ordering::Acquire);
+            let tail = self.shared.word(ring + layout::TAIL);
+            let from = tail.load(Ordering::Relaxed);
+            into.reserve(head.wrapping_sub(from).min(mask + 1) as usize);
+            let mut next = from;
+            while next != head {
+                let at = ring + layout::ENTRIES + (next & mask) as usize * layout::ENTRY;
+                // SAFETY: `at` checks that the entry lies in the mapping and is aligned; any bytes
+                // are a valid entry. Its program finished it before it moved `head`, which we
+                // acquired, and leaves it alone until we move `tail`.
+                let entry = unsafe { self.shared.at::<Entry>(at).read() };
+                into.push(LoggedFault {
+                    tgid: entry.tgid,
+                    tid: entry.tid,
+                    address: entry.address,
+                    at_ns: entry.at_ns,
+                    flags: FaultFlags(entry.error),
+                });
+                next = next.wrapping_add(1);
+            }
+            tail.store(next, Ordering::Release);
+            lost += self
+                .shared
+                .word(ring + layout::LOST)
+                .load(Ordering::Relaxed);
+        }
+        for program in &self.faults {
+            lost += program.misses()?;
+        }
+        let drained = Drained {
+            lost: lost.saturating_sub(self.lost),
+        };
+        self.lost = lost;
+        Ok(drained)
+    }
+
+    /// A number that changes whenever the mappings of `pid` may have changed (`mmap`, `munmap`,
+    /// `mprotect`, `brk`, `exec`..., also our own registrations), and not by faults or scans. `None`
+    /// if there is no such process, or the kernel does not tell. Below a microsecond.
+    pub fn layout_sequence(&self, pid: u32) -> Option<u64> {
+        let mut context = [u64::from(pid), 0, 0];
+        self.sequence.as_ref()?.run(&mut context).ok()?;
+        (context[1] == 1).then_some(context[2])
+    }
+}
+
+/// One entry as the programs write it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Entry {
+    address: u64,
+    at_ns: u64,
+    tgid: u32,
+    tid: u32,
+    error: u32,
+    saved: u32,
+}
+
+/// Programs see process ids of the initial namespace; ours must be those.
+fn check_namespace(offsets: &Offsets) -> Result<()> {
+    let program = programs::own_process(offsets);
+    let program = Program::load(Kind::Syscall, "look at our own process id", program)?;
+    let mut context = [0];
+    program.run(&mut context)?;
+    if context[0] == u64::from(std::process::id()) {
+        Ok(())
+    } else {
+        Err(Error::Unsupported {
+            what: "fault log inside a PID namespace",
+            advice: "run the recorder in the host's (docker run --pid=host)",
+        })
+    }
+}
+
+fn load_sequence(offsets: &Offsets) -> Result<Program> {
+    let program = programs::sequence(offsets)?;
+    Program::load(Kind::Syscall, "layout sequence", program)
+}
