@@ -2,7 +2,10 @@
 //!
 //! For each candidate we keep a decayed chance of being written in an interval and a decayed chance
 //! of conflict if copied after the boundary. With the costs of the moment these say which class is
-//! cheapest. Three things keep it from ever being dearer than choosing nothing:
+//! cheapest. Conflicts share one repair, so copying likely ones inside the boundary pays only
+//! together, and only if not too many others remain: candidates are sorted into classes of how
+//! likely their conflicts are, and the boundary takes as many classes as make the expected cost of
+//! the whole least. Three things keep it from being dearer than choosing nothing:
 //!
 //! - A page becomes a candidate only when written in two intervals running, or in conflict. So the
 //!   table stays small under random writes, and the work follows the dirty set.
@@ -13,12 +16,10 @@
 //!   boundary. So once in a while, when what that has cost amounts to many repairs, one boundary
 //!   copies all such pages after it, and who conflicts is seen anew.
 
+use super::list::List;
 use super::ranges::{Both, Cursor, each_page, pages, push};
-use super::{Choice, Costs, PAGE, Policy, Seen};
+use super::{Choice, Costs, MAX_PAGES, PAGE, Policy, Seen};
 use std::ops::Range;
-
-/// Most candidates: 64 MiB of memory, half a megabyte of ours.
-const MAX_PAGES: usize = 16_384;
 
 /// Most runs of written pages that are remembered for the next boundary.
 const MAX_RUNS: usize = 65_536;
@@ -26,8 +27,18 @@ const MAX_RUNS: usize = 65_536;
 /// Weight of the newest interval in a page's chances.
 const WEIGHT: f32 = 1.0 / 8.0;
 
-/// Chance given to a new candidate.
+/// Chance of being written given to a candidate that was written twice running.
 const PRIOR: f32 = 0.5;
+
+/// Both chances given to a candidate that came by a conflict.
+const CONFLICT_PRIOR: f32 = 0.25;
+
+/// Weight of what a probe shows.
+const PROBE_WEIGHT: f32 = 0.5;
+
+/// Classes of how likely a conflict is: class n from 2^-n down to 2^-(n+1); what is less likely is
+/// never copied inside the boundary for that.
+const CLASSES: usize = 9;
 
 /// Below this chance a page is no longer a candidate.
 const FLOOR: f32 = 0.05;
@@ -61,7 +72,6 @@ enum Class {
 
 #[derive(Clone, Copy, Debug)]
 struct Page {
-    address: u64,
     /// Chance of being written in an interval.
     chance: f32,
     /// Chance of conflict when copied after a boundary.
@@ -74,14 +84,16 @@ struct Page {
 /// See the head of this module.
 #[derive(Debug)]
 pub struct Adaptive {
-    /// Candidates, ascending.
-    table: Vec<Page>,
-    next: Vec<Page>,
+    candidates: List<Page>,
     /// Written at the boundary before.
     previous: Vec<Range<u64>>,
     costs: Costs,
-    /// Conflicts per boundary that has any.
-    crowd: f64,
+    /// Chance per boundary that a page of which it is not expected is in conflict.
+    strangers: f64,
+    /// How many classes of likely conflicts are copied inside the boundary.
+    inside: usize,
+    /// What one more conflict is expected to cost.
+    conflict: f64,
     /// What leaving pages unprotected has gained per interval, decayed.
     balance: f64,
     /// Boundaries until pages are left unprotected again.
@@ -90,27 +102,28 @@ pub struct Adaptive {
     /// What copying likely conflicts inside boundaries has cost since the last probe.
     spent: f64,
     patience: f64,
+    /// What a probe would cost if all were in conflict.
+    probe_cost: f64,
     /// The last choice was a probe of this many pages.
     probe: Option<u32>,
-    /// Varies which pages are left out when there are too many.
-    turn: usize,
 }
 
 impl Default for Adaptive {
     fn default() -> Self {
         Self {
-            table: Vec::new(),
-            next: Vec::new(),
+            candidates: List::default(),
             previous: Vec::new(),
             costs: Costs::default(),
-            crowd: 1.0,
+            strangers: 0.0,
+            inside: 0,
+            conflict: 0.0,
             balance: 0.0,
             rest: 0,
             strikes: 0,
             spent: 0.0,
             patience: 1.0,
+            probe_cost: f64::INFINITY,
             probe: None,
-            turn: 0,
         }
     }
 }
@@ -122,13 +135,10 @@ impl Policy for Adaptive {
 
     fn observe(&mut self, seen: &Seen<'_>) {
         self.costs = *seen.costs;
-        let conflicts = pages(seen.conflicts);
-        if conflicts > 0 {
-            self.crowd += (conflicts as f64 - self.crowd) / 8.0;
+        self.learn(seen);
+        if self.rest > 0 {
+            self.rest -= 1;
         }
-        let probed_conflicts = self.learn(seen);
-        self.judge_probe(probed_conflicts);
-        self.judge_balance(seen);
         self.admit(seen);
         self.previous.clear();
         let kept = seen.written.len().min(MAX_RUNS);
@@ -137,26 +147,22 @@ impl Policy for Adaptive {
 
     fn choose(&mut self, out: &mut Choice) {
         out.clear();
+        self.weigh();
         let costs = self.costs;
-        let probe =
-            self.spent > PROBE * self.patience * costs.repair * costs.threads && costs.repair > 0.0;
-        let mut probed = 0;
+        let (inside, conflict) = (self.inside, self.conflict);
         let resting = self.rest > 0;
-        self.rest = self.rest.saturating_sub(1);
-        let crowd = self.crowd.max(1.0);
+        let probe = self.spent > PROBE * self.patience * self.probe_cost;
+        let mut probed = 0;
+        let table = self.candidates.pages();
         let mut from = 0;
-        while from < self.table.len() {
+        while from < table.len() {
             // A run of neighbours that all look worth it shares the cost of leaving it out.
             let mut gain = 0.0;
             let mut to = from;
-            while let Some(page) = self.table.get(to) {
-                let adjacent = to == from || self.table[to - 1].address + PAGE == page.address;
-                let more = if adjacent && !resting {
-                    gain_unprotected(page, &costs, crowd)
-                } else {
-                    0.0
-                };
-                if more <= 0.0 {
+            while let Some((at, page)) = table.get(to) {
+                let adjacent = to == from || table[to - 1].0 + PAGE == *at;
+                let more = page.gain(&costs, inside, conflict);
+                if resting || !adjacent || more <= 0.0 {
                     break;
                 }
                 gain += more;
@@ -164,17 +170,17 @@ impl Policy for Adaptive {
             }
             let unprotected = gain > costs.skip * costs.threads;
             let to = to.max(from + 1);
-            for page in &mut self.table[from..to] {
+            for (at, page) in &mut table[from..to] {
                 page.before = page.class;
                 page.class = if unprotected {
                     Class::Unprotected
-                } else if conflict_cost(page, &costs, crowd) > costs.stopped_copy() {
+                } else if page.class_of_conflict() < inside {
                     probed += 1;
                     if probe { Class::Cold } else { Class::Protected }
                 } else {
                     Class::Cold
                 };
-                let run = page.address..page.address + PAGE;
+                let run = *at..*at + PAGE;
                 match page.class {
                     Class::Cold => {}
                     Class::Protected => push(&mut out.protected, run),
@@ -187,10 +193,11 @@ impl Policy for Adaptive {
         if probe {
             self.spent = 0.0;
         }
+        self.probe_cost = costs.repair * costs.threads + costs.conflict * f64::from(probed.max(1));
     }
 
     fn forget(&mut self, range: Range<u64>) {
-        self.table.retain(|p| !range.contains(&p.address));
+        self.candidates.forget(&range);
         if self
             .previous
             .iter()
@@ -202,22 +209,32 @@ impl Policy for Adaptive {
 }
 
 impl Adaptive {
-    /// Updates the chances of all candidates and drops the hopeless. Gives the conflicts of pages
-    /// that a probe had left to be copied after the boundary.
-    fn learn(&mut self, seen: &Seen<'_>) -> u32 {
+    /// Updates the chances of all candidates, drops the hopeless, and does the accounts.
+    fn learn(&mut self, seen: &Seen<'_>) {
         let mut written = Cursor::new(seen.written);
         let mut unprotected = Cursor::new(seen.unprotected);
         let mut changed = Cursor::new(seen.changed);
         let mut conflicts = Cursor::new(seen.conflicts);
-        let probing = self.probe.is_some();
-        let extra = self.costs.stopped_copy() - self.costs.after;
-        let (mut spent, mut found) = (0.0, 0);
-        self.table.retain_mut(|page| {
-            let at = page.address;
+        let costs = self.costs;
+        let (inside, conflict) = (self.inside, self.conflict);
+        let probed = self.probe.take();
+        let weight = if probed.is_some() {
+            PROBE_WEIGHT
+        } else {
+            WEIGHT
+        };
+        let (mut found, mut expected) = (0, 0);
+        let mut spent = 0.0;
+        let mut gained = seen.unprotected.len() as f64 * -costs.skip * costs.threads;
+        self.candidates.retain(|at, page| {
             let is_written = written.contains(at);
             let is_changed = changed.contains(at);
-            let conflict = conflicts.contains(at);
+            let in_conflict = conflicts.contains(at);
             let evidence = if unprotected.contains(at) {
+                gained -= costs.stopped_copy();
+                if is_changed {
+                    gained += costs.tracked_write() + page.tracked_copy(&costs, inside, conflict);
+                }
                 Some(is_changed)
             } else if page.class == Class::Unprotected || page.before == Class::Unprotected {
                 // Not protected, hence reported as written in any case; or not known yet.
@@ -226,56 +243,80 @@ impl Adaptive {
                 Some(is_written)
             };
             if let Some(hit) = evidence {
-                page.chance += (f32::from(u8::from(hit)) - page.chance) * WEIGHT;
+                blend(&mut page.chance, hit, WEIGHT);
             }
-            if conflict {
-                page.early += (1.0 - page.early) / 2.0;
-                found += u32::from(probing);
-            } else if is_written && page.class == Class::Cold {
-                page.early *= if probing { 0.25 } else { 0.75 };
+            if in_conflict {
+                found += 1;
+                expected += u64::from(page.class_of_conflict() < CLASSES);
+            }
+            if in_conflict || (is_written && page.class == Class::Cold) {
+                blend(&mut page.early, in_conflict, weight);
             } else if is_written && page.class == Class::Protected {
-                spent += extra;
+                spent += costs.stopped_copy() - costs.after;
             }
             page.chance >= FLOOR
         });
         self.spent += spent;
-        found
-    }
-
-    /// After a probe: probes that find mostly conflicts are made more rarely.
-    fn judge_probe(&mut self, conflicts: u32) {
-        let Some(probed) = self.probe.take() else {
-            return;
-        };
-        self.patience = if conflicts * 2 >= probed {
-            (self.patience * 2.0).min(MAX_PATIENCE)
-        } else {
-            1.0
-        };
-    }
-
-    /// Keeps the account of the unprotected pages.
-    fn judge_balance(&mut self, seen: &Seen<'_>) {
-        if seen.unprotected.is_empty() {
-            return;
+        let strange = pages(seen.conflicts) > expected;
+        self.strangers += (f64::from(u8::from(strange)) - self.strangers) / 16.0;
+        if let Some(probed) = probed {
+            // Probes that find mostly conflicts are made more rarely.
+            self.patience = if found * 2 >= u64::from(probed) {
+                (self.patience * 2.0).min(MAX_PATIENCE)
+            } else {
+                1.0
+            };
         }
-        let costs = &self.costs;
-        let copied = pages(seen.unprotected) as f64;
-        let hits = pages(seen.changed) as f64;
-        let saved = hits * (costs.tracked_write() + costs.after.min(costs.stopped_copy()));
-        let paid = copied * costs.stopped_copy()
-            + seen.unprotected.len() as f64 * costs.skip * costs.threads;
-        self.balance += (saved - paid - self.balance) * BALANCE_WEIGHT;
-        let slack = costs.stopped_copy();
+        if !seen.unprotected.is_empty() {
+            self.account(gained);
+        }
+    }
+
+    /// Takes in what the unprotected pages of an interval have gained, nanoseconds.
+    fn account(&mut self, gained: f64) {
+        self.balance += (gained - self.balance) * BALANCE_WEIGHT;
+        let slack = self.costs.stopped_copy();
         if self.balance < -slack {
             self.rest = REST << self.strikes;
             self.strikes = (self.strikes + 1).min(MAX_STRIKES);
             self.balance = 0.0;
-            for page in &mut self.table {
+            for (_, page) in self.candidates.pages() {
                 page.chance = page.chance.min(PRIOR);
             }
         } else if self.balance > slack {
             self.strikes = 0;
+        }
+    }
+
+    /// Decides how many classes of likely conflicts to copy inside the boundary: those that make
+    /// the expected cost of copies, conflicts and repair least, conflicts taken as independent.
+    fn weigh(&mut self) {
+        let costs = &self.costs;
+        let extra = costs.stopped_copy() - costs.after;
+        let mut copies = [0.0; CLASSES + 1];
+        let mut rates = [0.0; CLASSES + 1];
+        for (_, page) in self.candidates.pages() {
+            if page.class != Class::Unprotected {
+                let class = page.class_of_conflict();
+                let chance = f64::from(page.chance);
+                copies[class] += chance * extra;
+                rates[class] += chance * f64::from(page.early);
+            }
+        }
+        let mut copied = 0.0;
+        let mut rate: f64 = rates.iter().sum();
+        let mut best = f64::INFINITY;
+        for inside in 0..=CLASSES {
+            let quiet = (1.0 - self.strangers) * (-rate.max(0.0)).exp();
+            let repair = costs.repair * costs.threads;
+            let cost = copied + rate * costs.conflict + repair * (1.0 - quiet);
+            if cost < best {
+                best = cost;
+                self.inside = inside;
+                self.conflict = costs.conflict + repair * quiet;
+            }
+            copied += copies[inside];
+            rate -= rates[inside];
         }
     }
 
@@ -285,72 +326,63 @@ impl Adaptive {
             .map(|r| (r.end - r.start) / PAGE)
             .sum::<u64>()
             + pages(seen.conflicts);
-        if fresh == 0 {
-            return;
-        }
-        let room = MAX_PAGES.saturating_sub(self.table.len());
-        let fresh = usize::try_from(fresh).unwrap_or(usize::MAX);
-        // Too many: every n-th, others the next time.
-        let stride = fresh.div_ceil(room.max(1)).max(1);
-        self.turn = self.turn.wrapping_add(1);
-        let mut count = self.turn % stride;
-        let mut room = room;
-
-        self.next.clear();
-        let mut old = self.table.iter().copied().peekable();
         let mut twice = Both::of(seen.written, &self.previous)
             .flat_map(page_range)
             .peekable();
         let mut conflicts = each_page(seen.conflicts).peekable();
-        loop {
+        let merged = std::iter::from_fn(|| {
             let at = match (twice.peek(), conflicts.peek()) {
                 (Some(a), Some(b)) => (*a).min(*b),
-                (Some(a), None) | (None, Some(a)) => *a,
-                (None, None) => break,
+                (Some(at), None) | (None, Some(at)) => *at,
+                (None, None) => return None,
             };
-            twice.next_if_eq(&at);
+            let again = twice.next_if_eq(&at).is_some();
             let conflict = conflicts.next_if_eq(&at).is_some();
-            while let Some(page) = old.next_if(|p| p.address < at) {
-                self.next.push(page);
-            }
-            if old.peek().is_some_and(|p| p.address == at) || room == 0 {
-                continue;
-            }
-            if count == 0 {
-                self.next.push(Page {
-                    address: at,
-                    chance: PRIOR,
-                    early: if conflict { 0.5 } else { 0.0 },
-                    class: Class::Cold,
-                    before: Class::Cold,
-                });
-                room -= 1;
-                count = stride;
-            }
-            count -= 1;
+            let page = Page {
+                chance: if again { PRIOR } else { CONFLICT_PRIOR },
+                early: if conflict { CONFLICT_PRIOR } else { 0.0 },
+                class: Class::Cold,
+                before: Class::Cold,
+            };
+            Some((at, page))
+        });
+        self.candidates.add(merged, fresh, MAX_PAGES);
+    }
+}
+
+impl Page {
+    /// How likely a conflict is; see [`CLASSES`].
+    fn class_of_conflict(&self) -> usize {
+        // Of 0 this is infinite, which the conversion cuts.
+        ((-self.early.log2()) as usize).min(CLASSES)
+    }
+
+    /// What copying the page when it was written is expected to cost if it is protected.
+    fn tracked_copy(&self, costs: &Costs, inside: usize, conflict: f64) -> f64 {
+        if self.class_of_conflict() < inside {
+            costs.stopped_copy()
+        } else {
+            (costs.after + f64::from(self.early) * conflict).min(costs.stopped_copy())
         }
-        self.next.extend(old);
-        std::mem::swap(&mut self.table, &mut self.next);
+    }
+
+    /// What leaving the page unprotected is expected to gain per interval. Stays with what was
+    /// chosen unless the other is clearly better.
+    fn gain(&self, costs: &Costs, inside: usize, conflict: f64) -> f64 {
+        let copy = costs.stopped_copy();
+        let write = costs.tracked_write() + self.tracked_copy(costs, inside, conflict);
+        let gain = f64::from(self.chance) * write - copy;
+        if self.class == Class::Unprotected {
+            gain
+        } else {
+            gain - MARGIN * copy
+        }
     }
 }
 
-/// What copying the page after the boundary is expected to cost when it is written.
-fn conflict_cost(page: &Page, costs: &Costs, crowd: f64) -> f64 {
-    let repair = costs.repair * costs.threads / crowd + costs.conflict;
-    costs.after + f64::from(page.early) * repair
-}
-
-/// What leaving the page unprotected is expected to gain per interval. Stays with what was chosen
-/// unless the other is clearly better.
-fn gain_unprotected(page: &Page, costs: &Costs, crowd: f64) -> f64 {
-    let copy = costs.stopped_copy();
-    let otherwise = conflict_cost(page, costs, crowd).min(copy);
-    let gain = f64::from(page.chance) * (costs.tracked_write() + otherwise) - copy;
-    if page.class == Class::Unprotected {
-        gain
-    } else {
-        gain - MARGIN * copy
-    }
+/// Moves a chance towards what happened.
+fn blend(chance: &mut f32, happened: bool, weight: f32) {
+    *chance += (f32::from(u8::from(happened)) - *chance) * weight;
 }
 
 fn page_range(range: Range<u64>) -> impl Iterator<Item = u64> {

@@ -21,11 +21,20 @@
 //! by constants, and none in the steady state that it does not have already.
 
 mod adaptive;
-mod none;
+mod bounded;
+mod controls;
+mod genetic;
+mod list;
 pub mod ranges;
+pub mod simulate;
+#[cfg(test)]
+mod tests;
+pub mod traces;
 
 pub use adaptive::Adaptive;
-pub use none::Nothing;
+pub use bounded::{DropUnchanged, RandomEviction};
+pub use controls::{Everything, Nothing};
+pub use genetic::Genetic;
 
 use ranges::Pieces;
 use std::fmt;
@@ -33,6 +42,9 @@ use std::ops::Range;
 use stillframe_image::PAGE_SIZE;
 
 const PAGE: u64 = PAGE_SIZE as u64;
+
+/// Most pages that a policy keeps a note of: 64 MiB of the target's memory.
+const MAX_PAGES: usize = 16_384;
 
 /// What things cost, in nanoseconds of the target's thread time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -174,7 +186,7 @@ pub trait Policy: fmt::Debug + Send {
 }
 
 /// Names of all policies, the default first.
-pub const NAMES: [&str; 2] = ["adaptive", "none"];
+pub const NAMES: [&str; 6] = ["adaptive", "none", "all", "random", "checksum", "genetic"];
 
 /// A new policy by its name.
 #[must_use]
@@ -182,6 +194,10 @@ pub fn by_name(name: &str) -> Option<Box<dyn Policy>> {
     Some(match name {
         "adaptive" => Box::new(Adaptive::default()),
         "none" => Box::new(Nothing),
+        "all" => Box::new(Everything::default()),
+        "random" => Box::new(RandomEviction::default()),
+        "checksum" => Box::new(DropUnchanged::default()),
+        "genetic" => Box::new(Genetic::default()),
         _ => return None,
     })
 }
