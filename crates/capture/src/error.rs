@@ -29,6 +29,9 @@ pub enum Error {
     /// The output exists.
     #[error("{} exists; choose another name with -o, or use --force to replace a recording", .0.display())]
     Exists(PathBuf),
+    /// There is no such policy.
+    #[error("{0} is no policy for hot pages; the policies are {list}", list = crate::speculation::NAMES.join(", "))]
+    NoPolicy(String),
     /// The target runs code of another machine.
     #[error("process {0} does not run a 64-bit x86 (x86-64) program; only those can be recorded")]
     NotX86_64(u32),

@@ -12,6 +12,17 @@ pub enum Precopy {
     Fixed(u32),
 }
 
+/// When pages are copied that the boundary found written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copying {
+    /// As is cheaper for the target, judged from what recent boundaries found.
+    Auto,
+    /// In the stop.
+    Now,
+    /// After it; in a second stop what was written first.
+    After,
+}
+
 /// Options of a recording.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -27,6 +38,12 @@ pub struct Options {
     pub count: Option<u64>,
     /// Pre-copy rounds.
     pub precopy: Precopy,
+    /// When written pages are copied.
+    pub copying: Copying,
+    /// Policy that chooses hot pages, one of [`crate::speculation::NAMES`].
+    pub speculate: String,
+    /// Note in the account exactly which pages were written.
+    pub exact_account: bool,
     /// Compare every checkpoint with an independent copy of memory taken at its boundary.
     pub paranoid: bool,
     /// Keep a copy of the executable and of every other mapped file in the recording.
@@ -49,6 +66,9 @@ impl Default for Options {
             duration: None,
             count: None,
             precopy: Precopy::Auto,
+            copying: Copying::Auto,
+            speculate: crate::speculation::NAMES[0].to_owned(),
+            exact_account: false,
             paranoid: false,
             objects: true,
             shadow_bytes: 1 << 30,

@@ -34,12 +34,11 @@ const QUEUE_BYTES: u64 = (QUEUE_BATCHES * BATCH_PAGES * PAGE_SIZE) as u64;
 /// Checkpoints that may wait for the store.
 const QUEUE_COMMITS: u64 = 4;
 
-/// The address space of the one process in a recording.
-const SPACE: SpaceId = SpaceId(0);
-
 /// Pages copied from the target, on their way to the store.
 #[derive(Debug)]
 pub struct Batch {
+    /// The address space they are of.
+    pub space: SpaceId,
     /// Which page each page of the arena is. `None`: it could not be read.
     pub pages: Vec<Option<PageNumber>>,
     /// Their contents, in the same order.
@@ -59,9 +58,9 @@ pub struct Done {
 
 enum Message {
     Pages(Batch),
-    Zeros(Vec<PageNumber>),
-    Discard(Vec<std::ops::Range<u64>>),
-    Forget,
+    Zeros(SpaceId, Vec<PageNumber>),
+    Discard(SpaceId, Vec<std::ops::Range<u64>>),
+    Forget(SpaceId),
     Object {
         device: (u32, u32),
         inode: u64,
@@ -158,15 +157,16 @@ impl Pipeline {
         }
     }
 
-    /// An empty batch, used before if there is one.
+    /// An empty batch for pages of `space`, used before if there is one.
     ///
     /// # Errors
     /// If there is no address space for a new one.
-    pub fn batch(&self) -> stillframe_linux::Result<Batch> {
+    pub fn batch(&self, space: SpaceId) -> stillframe_linux::Result<Batch> {
         match self.spare.try_recv() {
-            Ok(batch) => Ok(batch),
+            Ok(batch) => Ok(Batch { space, ..batch }),
             Err(_) => Ok(Batch {
-                pages: Vec::new(),
+                space,
+                pages: Vec::with_capacity(BATCH_PAGES),
                 arena: PageArena::new(BATCH_PAGES)?,
             }),
         }
@@ -181,22 +181,22 @@ impl Pipeline {
     }
 
     /// Hands over pages known to be zero.
-    pub fn zeros(&self, pages: Vec<PageNumber>) {
+    pub fn zeros(&self, space: SpaceId, pages: Vec<PageNumber>) {
         if !pages.is_empty() {
-            self.send(Message::Zeros(pages));
+            self.send(Message::Zeros(space, pages));
         }
     }
 
     /// The memory at these addresses is not what it was: earlier contents do not count.
-    pub fn discard(&self, ranges: Vec<std::ops::Range<u64>>) {
+    pub fn discard(&self, space: SpaceId, ranges: Vec<std::ops::Range<u64>>) {
         if !ranges.is_empty() {
-            self.send(Message::Discard(ranges));
+            self.send(Message::Discard(space, ranges));
         }
     }
 
     /// The whole address space was replaced.
-    pub fn forget(&self) {
-        self.send(Message::Forget);
+    pub fn forget(&self, space: SpaceId) {
+        self.send(Message::Forget(space));
     }
 
     /// Hands over a mapped file to be kept by content.
@@ -258,18 +258,18 @@ impl Store {
         while let Ok(message) = self.receiver.recv() {
             match message {
                 Message::Pages(batch) => self.pages(batch)?,
-                Message::Zeros(pages) => {
+                Message::Zeros(space, pages) => {
                     for page in pages {
-                        self.writer.zero(SPACE, page)?;
+                        self.writer.zero(space, page)?;
                     }
                 }
-                Message::Discard(ranges) => {
+                Message::Discard(space, ranges) => {
                     for range in ranges {
                         let pages = PageNumber::of(range.start)..PageNumber::of(range.end);
-                        self.writer.discard(SPACE, pages);
+                        self.writer.discard(space, pages);
                     }
                 }
-                Message::Forget => self.writer.forget(SPACE),
+                Message::Forget(space) => self.writer.forget(space),
                 Message::Object {
                     device,
                     inode,
@@ -295,7 +295,7 @@ impl Store {
     fn pages(&mut self, mut batch: Batch) -> Result<(), Error> {
         for (page, bytes) in batch.pages.iter().zip(batch.arena.pages()) {
             if let Some(page) = page {
-                self.writer.page(SPACE, *page, bytes)?;
+                self.writer.page(batch.space, *page, bytes)?;
             }
         }
         self.gauge

@@ -7,6 +7,7 @@
 
 use crate::layout::{Layout, Tracking};
 use crate::populated::Populated;
+use crate::ranges::{pages, push};
 use std::ops::Range;
 use stillframe_image::{Coverage, Mapping, MappingKind, PAGE_SIZE, PageNumber};
 use stillframe_linux::Result;
@@ -51,11 +52,22 @@ impl Plan {
 
     /// Pages to copy.
     pub fn pages(&self) -> u64 {
-        self.copy
-            .iter()
-            .chain(&self.force)
-            .map(|r| (r.end - r.start) / PAGE_SIZE as u64)
-            .sum()
+        pages(&self.copy) + pages(&self.force)
+    }
+
+    /// Adds pages that are copied without asking: hot ones, whose state is not known.
+    pub fn add_hot(&mut self, hot: &[Range<u64>], mappings: &[Mapping]) {
+        for range in hot {
+            let first = mappings.partition_point(|m| m.end <= range.start);
+            for mapping in mappings[first..]
+                .iter()
+                .take_while(|m| m.start < range.end)
+                .filter(|m| !matches!(m.coverage, Coverage::Omitted(_)))
+            {
+                let piece = range.start.max(mapping.start)..range.end.min(mapping.end);
+                self.take(piece, mapping);
+            }
+        }
     }
 
     /// Adds tracked pages that were written.
@@ -199,9 +211,6 @@ impl Plan {
         } else {
             &mut self.force
         };
-        match list.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
-            _ => list.push(range),
-        }
+        push(list, range);
     }
 }

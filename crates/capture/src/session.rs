@@ -13,8 +13,10 @@ use crate::{Error, tracker};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use stillframe_image::account::SkipReason;
 use stillframe_image::{Gap, Marks};
 use stillframe_linux::proc::identity;
+use stillframe_linux::sched;
 use stillframe_linux::tracee::{Event, Outcome as Ended, Tracee, Wake};
 use stillframe_store::{Header, Summary, Writer, WriterOptions};
 
@@ -84,7 +86,7 @@ pub fn record(
         pid,
         started_wall_ns: wall_ns(),
         requested_hz: options.hz,
-        tracker: tracker::NAME.to_owned(),
+        tracker: tracker::WP_ASYNC.to_owned(),
         kernel: kernel_release(),
         writer_version: env!("CARGO_PKG_VERSION").to_owned(),
         ..Header::default()
@@ -118,6 +120,9 @@ pub fn record(
         source,
     })?;
     let engine = Engine::new(prepared, pipeline, options.clone(), spares);
+    // A thread that is resumed must not take the processor from the one that has others to resume.
+    let precedence = sched::try_realtime();
+    tracing::debug!(?precedence, "scheduling of the capture thread");
     let mut session = Session {
         engine,
         options,
@@ -228,20 +233,21 @@ impl Session<'_> {
             return Ok(Some(Verdict::Limit("count")));
         }
         if now >= goals.due {
-            match self.tick(goals.marks)? {
-                Some(Outcome::Taken) => {
-                    if goals.marks != Marks::default() {
-                        // The first checkpoint is behind us: what was held may go.
-                        goals.marks = Marks::default();
-                        self.engine.parts().0.release()?;
-                    }
-                }
+            let before = self.engine.taken();
+            let outcome = self.tick(goals.marks)?;
+            if self.engine.taken() > before && goals.marks != Marks::default() {
+                // The first checkpoint is behind us: what was held may go.
+                goals.marks = Marks::default();
+                self.engine.parts().0.release()?;
+            }
+            match outcome {
+                Some(Outcome::Taken) => {}
                 Some(Outcome::Event(event)) => return self.event(event, goals),
                 Some(Outcome::NotStopped(why)) => {
                     tracing::debug!("tick skipped: {why}");
-                    self.engine.skip(1);
+                    self.engine.skip(1, SkipReason::NotStopped);
                 }
-                None => self.engine.skip(1),
+                None => self.engine.skip(1, SkipReason::Store),
             }
             goals.due = self.next_due(goals.due, goals.period);
             self.show();
@@ -286,7 +292,7 @@ impl Session<'_> {
             let missed = (now - next).as_nanos() / period.as_nanos().max(1);
             let missed = u32::try_from(missed).unwrap_or(u32::MAX);
             // A tick that is late by less than a period is taken late, not skipped.
-            self.engine.skip(missed);
+            self.engine.skip(missed, SkipReason::Late);
             next += period * missed;
         }
         if self.options.paranoid {
@@ -336,7 +342,7 @@ impl Session<'_> {
 
     /// The last checkpoint. If it fails the recording still ends as it should.
     fn last_words(&mut self, marks: Marks, crash: Option<(u32, stillframe_image::SigInfo)>) {
-        match self.engine.checkpoint(marks, crash, PATIENT_LIMIT) {
+        match self.engine.checkpoint(marks, crash.as_ref(), PATIENT_LIMIT) {
             Ok(Outcome::Taken) => {}
             Ok(other) => tracing::warn!(?other, "no last checkpoint could be taken"),
             Err(error) => tracing::warn!("no last checkpoint could be taken: {error}"),

@@ -1,32 +1,45 @@
 //! The target's memory as the recorder knows it, and the tools to look at it.
 
 use crate::chunks::Chunk;
+use crate::hot::HotPages;
 use crate::layout::{Layout, kind_of};
 use crate::objects::Objects;
+use crate::options::Options;
 use crate::pipeline::{Batch, Pipeline};
 use crate::plan::{Facts, Plan};
 use crate::populated::Populated;
-use crate::tracker::{Found, Tracker, join};
+use crate::ranges::{join, push, split};
+use crate::speculation::{Costs, Policy};
+use crate::tracker::{Found, Tracker};
 use std::ops::Range;
-use stillframe_image::{AddressSpace, CheckpointId, Coverage, Gap, Mapping, PAGE_SIZE, PageNumber};
+use stillframe_image::account::Hot;
+use stillframe_image::{
+    AddressSpace, CheckpointId, Coverage, Gap, Mapping, PAGE_SIZE, PageNumber, SpaceId,
+};
 use stillframe_linux::Result;
 use stillframe_linux::copy::{Copier, PageArena};
 use stillframe_linux::pagemap::Scanner;
 use stillframe_linux::proc::maps::{Maps, MapsChange, MapsEntry};
 use stillframe_linux::proc::status::Status;
-use stillframe_linux::uffd::Userfaultfd;
 
 /// One address space under tracking.
 #[derive(Debug)]
 pub struct Space {
+    id: SpaceId,
     pid: u32,
     maps: Maps,
-    tracker: Tracker,
+    tracker: Box<dyn Tracker>,
     copier: Copier,
     layout: Layout,
     populated: Populated,
     objects: Objects,
     found: Found,
+    /// Of what was found and what is hot: to be copied while the target stands still.
+    now: Vec<Range<u64>>,
+    /// The rest: to be copied once it runs again.
+    later: Vec<Range<u64>>,
+    hot: HotPages,
+    written: Vec<Range<u64>>,
     plan: Plan,
     refused: Vec<(Range<u64>, &'static str)>,
     shared_limit: u64,
@@ -37,26 +50,42 @@ pub struct Space {
 }
 
 impl Space {
-    /// Over the address space that process `pid` has now, with its own userfaultfd.
+    /// Over the address space that process `pid` has now. `id`: its number in the recording.
     ///
     /// # Errors
     /// If the process is gone or may not be looked at.
-    pub fn new(pid: u32, uffd: Userfaultfd, keep_objects: bool, shared_limit: u64) -> Result<Self> {
+    pub fn new(
+        id: SpaceId,
+        pid: u32,
+        tracker: Box<dyn Tracker>,
+        policy: Box<dyn Policy>,
+        options: &Options,
+    ) -> Result<Self> {
         Ok(Self {
+            id,
             pid,
             maps: Maps::open(pid)?,
-            tracker: Tracker::new(uffd, Scanner::open(pid)?),
+            tracker,
             copier: Copier::open(pid)?,
             layout: Layout::default(),
             populated: Populated::default(),
-            objects: Objects::new(pid, keep_objects),
+            objects: Objects::new(pid, options.objects),
             found: Found::default(),
+            now: Vec::new(),
+            later: Vec::new(),
+            hot: HotPages::new(policy),
+            written: Vec::new(),
             plan: Plan::default(),
             refused: Vec::new(),
-            shared_limit,
+            shared_limit: options.shared_limit,
             known: false,
             carried: Vec::new(),
         })
+    }
+
+    /// Its number in the recording.
+    pub const fn id(&self) -> SpaceId {
+        self.id
     }
 
     /// From now on the process is looked at through its thread `tid`: /proc shows nothing of a
@@ -103,8 +132,9 @@ impl Space {
     fn forget(&mut self, gone: Vec<Range<u64>>, pipeline: &Pipeline) {
         for range in &gone {
             self.populated.clear_range(range.clone());
+            self.hot.forget(range);
         }
-        pipeline.discard(gone);
+        pipeline.discard(self.id, gone);
     }
 
     /// Finds and protects what was written. The target must be stopped.
@@ -114,28 +144,100 @@ impl Space {
     pub fn find(&mut self, now: CheckpointId, pipeline: &Pipeline) -> Result<()> {
         // Protected, and then lost to an error: the tracker will not find it again.
         self.carried.append(&mut self.found.dirty);
-        self.tracker.find(&mut self.layout, now, &mut self.found)?;
+        self.tracker.find(
+            &mut self.layout,
+            self.hot.unprotected(),
+            now,
+            &mut self.found,
+        )?;
+        self.hot.look(&self.found.dirty);
         let renewed = std::mem::take(&mut self.found.renewed);
         self.forget(renewed, pipeline);
         Ok(())
     }
 
-    /// Decides what of the written pages must be copied. Returns their number.
-    ///
-    /// # Errors
-    /// If the kernel fails.
-    pub fn plan_dirty(&mut self) -> Result<u64> {
-        self.plan.clear();
+    /// Pages found written, hot ones that were not looked at left out.
+    pub fn dirty(&mut self) -> &[Range<u64>] {
         if !self.carried.is_empty() {
             self.found.dirty.append(&mut self.carried);
             join(&mut self.found.dirty);
         }
-        let dirty = std::mem::take(&mut self.found.dirty);
+        &self.found.dirty
+    }
+
+    /// Decides which pages are copied while the target stands still: all, or the hot ones only.
+    pub fn divide(&mut self, all: bool) {
+        self.dirty();
+        self.now.clear();
+        self.later.clear();
+        if all {
+            self.now.extend_from_slice(&self.found.dirty);
+        } else {
+            split(
+                &self.found.dirty,
+                self.hot.protected(),
+                &mut self.now,
+                &mut self.later,
+            );
+        }
+    }
+
+    /// Decides what of the written pages must be copied while the target stands still. Returns
+    /// their number.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    pub fn plan_now(&mut self) -> Result<u64> {
+        self.plan.clear();
+        let now = take(&mut self.now);
+        self.plan_hot();
         let planned = self.plan(|plan, facts, populated, scanner| {
-            plan.add_dirty(&dirty, facts, populated, scanner)
+            plan.add_dirty(&now, facts, populated, scanner)
         });
-        self.found.dirty = dirty;
+        self.now = now;
         planned.map(|()| self.plan.pages())
+    }
+
+    fn plan_hot(&mut self) {
+        let hot = self.hot.unprotected();
+        self.plan.add_hot(hot, self.layout.mappings());
+    }
+
+    /// Decides what of the other written pages must be copied. The target may run:
+    /// [`Space::conflicts`] tells which answers were right. Returns the number of pages.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    pub fn plan_later(&mut self) -> Result<u64> {
+        self.plan.clear();
+        let later = take(&mut self.later);
+        let planned = self.plan(|plan, facts, populated, scanner| {
+            plan.add_dirty(&later, facts, populated, scanner)
+        });
+        self.later = later;
+        planned.map(|()| self.plan.pages())
+    }
+
+    /// Which pages of `ranges` were written since the boundary: what was copied of them, or
+    /// decided about them, while the target ran is not what they were then.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    pub fn conflicts(&mut self, ranges: &[Range<u64>]) -> Result<&[Range<u64>]> {
+        self.written.clear();
+        self.tracker.check(ranges, &mut self.written)?;
+        self.hot.conflict(&self.written);
+        Ok(&self.written)
+    }
+
+    /// Pages that [`Space::plan_later`] decided about without a copy.
+    pub fn not_copied(&self, plan: &Plan) -> Vec<Range<u64>> {
+        let mut copied = plan.copy.clone();
+        copied.extend_from_slice(&plan.force);
+        join(&mut copied);
+        let (mut inside, mut outside) = (Vec::new(), Vec::new());
+        split(&self.later, &copied, &mut inside, &mut outside);
+        outside
     }
 
     /// Adds the memory that is copied at every boundary. Returns its pages.
@@ -193,22 +295,22 @@ impl Space {
         std::mem::take(&mut self.plan.zeros)
     }
 
-    /// Copies a chunk of the plan. `forced`: of its pages without PROT_READ.
+    /// Adds copies of a chunk of the plan to a batch that has room for them. `forced`: of its
+    /// pages without PROT_READ.
     ///
     /// # Errors
     /// If the target is gone. Single pages that cannot be read are marked in the batch.
     pub fn copy(&mut self, chunk: &Chunk, forced: bool, batch: &mut Batch) -> Result<()> {
-        batch.pages.clear();
-        batch.arena.clear();
         if forced {
             self.copier.copy_forced(&chunk.ranges, &mut batch.arena)?;
         } else {
             self.copier.copy(&chunk.ranges, &mut batch.arena)?;
         }
+        let first = batch.pages.len();
         batch.pages.extend(chunk.pages().map(Some));
         for address in self.copier.unreadable() {
             let page = PageNumber::of(*address);
-            if let Some(slot) = batch.pages.iter_mut().find(|p| **p == Some(page)) {
+            if let Some(slot) = batch.pages[first..].iter_mut().find(|p| **p == Some(page)) {
                 *slot = None;
             }
         }
@@ -221,16 +323,19 @@ impl Space {
     }
 
     /// The pages of the last copy that could not be read: to be found again at the boundary.
-    pub fn carry_unreadable(&mut self) {
+    /// Returns their number.
+    pub fn carry_unreadable(&mut self) -> u64 {
         for address in self.copier.unreadable() {
-            self.carried.push(*address..*address + PAGE_SIZE as u64);
+            push(&mut self.carried, *address..*address + PAGE_SIZE as u64);
         }
+        self.copier.unreadable().len() as u64
     }
 
     /// The pages of the last copy that could not be read have no content: zero if they had any.
     pub fn drop_unreadable(&mut self) {
         for address in self.copier.unreadable() {
             let range = *address..*address + PAGE_SIZE as u64;
+            self.hot.forget(&range);
             self.populated.drain_range(range, &mut self.plan.zeros);
         }
     }
@@ -240,6 +345,17 @@ impl Space {
         for page in batch.pages.iter().flatten() {
             self.populated.insert(*page);
         }
+    }
+
+    /// Takes out of a batch copied in a stop what is the same as when it was last handed over.
+    pub fn thin_out(&mut self, batch: &mut Batch) {
+        self.hot.compare(batch);
+    }
+
+    /// A checkpoint was made: chooses the hot pages for the next, and gives the account of those
+    /// of this one.
+    pub fn conclude(&mut self, costs: &Costs) -> Hot {
+        self.hot.conclude(costs)
     }
 
     /// Reads all memory by another way, for `--paranoid`. The target must be stopped.
@@ -285,6 +401,10 @@ impl Space {
         }
         self.objects.gaps(gaps);
     }
+}
+
+fn take<T: Default>(value: &mut T) -> T {
+    std::mem::take(value)
 }
 
 fn subject(mapping: &Mapping) -> String {

@@ -238,6 +238,12 @@ impl State {
         &self.threads
     }
 
+    /// Threads that the last stop interrupted in the program's own code, not in a system call.
+    pub fn running(&self) -> usize {
+        let interrupted = |t: &&Thread| t.registers.orig_rax == u64::MAX;
+        self.threads.iter().filter(interrupted).count()
+    }
+
     /// Descriptors as last read.
     pub const fn descriptors(&self) -> &Descriptors {
         &self.descriptors

@@ -96,12 +96,45 @@ pub struct CaptureArgs {
     /// Rounds of copying before each stop: auto, off, or a number.
     #[arg(long, value_name = "auto|off|N", default_value = "auto", value_parser = precopy)]
     pub precopy: Precopy,
+    /// When pages are copied: now (in the stop), after (once the target runs again; written pages
+    /// are had in a second stop), or auto (as is cheaper for the target).
+    #[arg(long, value_name = "auto|now|after", default_value = "auto")]
+    pub copy: Copy,
+    /// Policy that chooses hot pages: pages copied inside the stop because they are written all the
+    /// time, see docs/trackers.md.
+    #[arg(long, value_name = "POLICY", default_value = stillframe_capture::speculation::NAMES[0],
+          value_parser = clap::builder::PossibleValuesParser::new(stillframe_capture::speculation::NAMES))]
+    pub speculate: String,
+    /// What the account of each checkpoint holds: brief (sums and times), or full (every page
+    /// written, too).
+    #[arg(long, value_name = "brief|full", default_value = "brief")]
+    pub account: AccountDepth,
     /// No live line and no summary.
     #[arg(short, long)]
     pub quiet: bool,
     /// Print the summary as JSON on stdout when the recording ends.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `--copy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Copy {
+    /// As measurement advises.
+    Auto,
+    /// In the stop.
+    Now,
+    /// After it.
+    After,
+}
+
+/// `--account`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AccountDepth {
+    /// Sums and times.
+    Brief,
+    /// Every page written, too.
+    Full,
 }
 
 /// `--precopy`.

@@ -14,6 +14,7 @@ mod rules;
 pub use rules::kind_of;
 use rules::rule_for;
 
+use crate::ranges::push;
 use std::ops::Range;
 use stillframe_image::{
     AddressSpace, CheckpointId, Coverage, FileIdentity, Generation, Mapping, MappingKind,
@@ -338,14 +339,6 @@ fn renew_if_partly_new(mapping: &Mapping, now: CheckpointId, extents: &mut [Exte
     {
         extent.tracking = Tracking::Pending;
         extent.since = now;
-    }
-}
-
-/// Appends a range, joining it with the last one if they touch.
-fn push(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
-    match ranges.last_mut() {
-        Some(last) if last.end == range.start => last.end = range.end,
-        _ => ranges.push(range),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What `record` and `attach` share: options, and the report at the end.
 
-use crate::args::{CaptureArgs, Precopy};
+use crate::args::{AccountDepth, CaptureArgs, Copy, Precopy};
 use crate::exit::{Code, fail};
 use crate::output::{self, printable};
 use crate::units::{show_ns, show_size};
@@ -8,7 +8,7 @@ use crate::usage;
 use serde::Serialize;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use stillframe_capture::{Error, Findings, Options, Report};
+use stillframe_capture::{Copying, Error, Findings, Options, Report};
 
 /// The options meant by what was typed. `name`: what the recording is called if nothing was said.
 pub fn options(args: &CaptureArgs, name: &Path) -> Options {
@@ -29,6 +29,13 @@ pub fn options(args: &CaptureArgs, name: &Path) -> Options {
             Precopy::Auto => stillframe_capture::Precopy::Auto,
             Precopy::Rounds(rounds) => stillframe_capture::Precopy::Fixed(rounds),
         },
+        copying: match args.copy {
+            Copy::Auto => Copying::Auto,
+            Copy::Now => Copying::Now,
+            Copy::After => Copying::After,
+        },
+        speculate: args.speculate.clone(),
+        exact_account: args.account == AccountDepth::Full,
         paranoid: args.paranoid,
         objects: !args.no_objects,
         shadow_bytes: args.shadow.unwrap_or(defaults.shadow_bytes),

@@ -1,0 +1,67 @@
+//! One recorded process.
+
+use crate::Error;
+use crate::space::Space;
+use crate::state::State;
+use stillframe_image::{Gap, ProcessImage};
+use stillframe_linux::tracee::Tracee;
+
+/// What is kept of one recorded process.
+#[derive(Debug)]
+pub struct Member {
+    /// Its memory.
+    pub space: Space,
+    /// Everything else.
+    pub state: State,
+    /// The thread through which /proc is read.
+    via: u32,
+}
+
+impl Member {
+    /// Of a process that is looked at through its main thread.
+    pub const fn new(pid: u32, space: Space, state: State) -> Self {
+        Self {
+            space,
+            state,
+            via: pid,
+        }
+    }
+
+    /// Keeps looking at the process when its main thread has ended before the others.
+    ///
+    /// # Errors
+    /// If no thread of it can be looked at.
+    pub fn follow_threads(&mut self, tracee: &Tracee) -> Result<(), Error> {
+        let tids = tracee.tids();
+        if tids.binary_search(&self.via).is_ok() {
+            return Ok(());
+        }
+        if let Some(tid) = tids.first().copied() {
+            self.space.look_through(tid)?;
+            self.state.look_through(tid)?;
+            self.via = tid;
+        }
+        Ok(())
+    }
+
+    /// As the checkpoint just made holds it.
+    pub fn image(&self) -> ProcessImage {
+        ProcessImage {
+            id: self.space.id(),
+            parent: None,
+            space: self.space.image(),
+            threads: self.state.threads().to_vec(),
+            descriptors: self.state.descriptors().clone(),
+            process: self.state.process().clone(),
+            gaps: self.gaps(),
+        }
+    }
+
+    /// What its last checkpoint does not hold.
+    pub fn gaps(&self) -> Vec<Gap> {
+        let mut gaps = Vec::new();
+        self.space.gaps(&mut gaps);
+        self.state.gaps(&mut gaps);
+        gaps
+    }
+}

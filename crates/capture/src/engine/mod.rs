@@ -1,0 +1,252 @@
+//! How a checkpoint is made.
+//!
+//! [`Engine::checkpoint`] is a tick of the design: pre-copy rounds while the target runs, the
+//! boundary, and what is copied after it. The boundary ([`boundary`]) holds what must be atomic:
+//! mappings, which pages were written, registers, hot pages, descriptors. The other pages are
+//! copied once the target runs again ([`after`]); each copy counts only if its page is found
+//! unwritten afterwards. If one was written first, the boundary is made again, and what was copied
+//! serves as a pre-copy round: what was written since is found again, so nothing copied early can
+//! be wrong.
+
+mod after;
+mod boundary;
+mod member;
+mod setup;
+
+pub use setup::Prepared;
+
+use crate::Error;
+use crate::ledger::{Ledger, nanos};
+use crate::options::{Options, Precopy};
+use crate::pipeline::Pipeline;
+use crate::precopy::Pace;
+use crate::strategy::Strategy;
+use boundary::Made;
+use crossbeam_channel::Receiver;
+use member::Member;
+use std::time::{Duration, Instant};
+use stillframe_image::account::{SkipReason, StopKind};
+use stillframe_image::{CheckpointId, Gap, Marks, SigInfo, Tick};
+use stillframe_linux::copy::PageArena;
+use stillframe_linux::inject::Injector;
+use stillframe_linux::tracee::{Event, Stop, Tracee};
+
+/// Boundaries made for one checkpoint, at most. All pages are copied inside the last one.
+const ATTEMPTS: u32 = 4;
+
+/// Calls made inside the target for one completion, at most: about a hundred microseconds each.
+const COMPLETION_CALLS: usize = 16;
+
+/// Completions are at least this far apart.
+const COMPLETION_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long a target may take to stop for a completion.
+const COMPLETION_LIMIT: Duration = Duration::from_millis(5);
+
+/// What came of a tick.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A checkpoint was handed to the pipeline.
+    Taken,
+    /// The target could not be stopped in time; it runs on.
+    NotStopped(String),
+    /// Something happened to the target that must be dealt with first.
+    Event(Event),
+}
+
+/// The capture side of a recording.
+#[derive(Debug)]
+pub struct Engine {
+    tracee: Tracee,
+    member: Member,
+    pipeline: Pipeline,
+    options: Options,
+    pace: Pace,
+    strategy: Strategy,
+    ledger: Ledger,
+    started: Instant,
+    next: CheckpointId,
+    /// Arenas for witnesses to be used again; none unless paranoid.
+    witnesses: Option<Receiver<PageArena>>,
+    skipped: u32,
+    completed: Instant,
+    /// Time the target stood still for completions since the last checkpoint.
+    completion_ns: u64,
+}
+
+impl Engine {
+    /// Over a target in which tracking has been set up. The recording begins now.
+    pub fn new(
+        prepared: Prepared,
+        pipeline: Pipeline,
+        options: Options,
+        witnesses: Option<Receiver<PageArena>>,
+    ) -> Self {
+        let Prepared { tracee, member } = prepared;
+        let started = Instant::now();
+        Self {
+            tracee,
+            member,
+            pipeline,
+            pace: Pace::default(),
+            strategy: Strategy::new(options.copying),
+            ledger: Ledger::new(started, options.exact_account),
+            options,
+            started,
+            next: CheckpointId(0),
+            witnesses,
+            skipped: 0,
+            completed: started,
+            completion_ns: 0,
+        }
+    }
+
+    /// After `exec`: the address space and its tracking are gone; begins anew.
+    ///
+    /// # Errors
+    /// As [`Prepared::set_up`].
+    pub fn replaced(&mut self) -> Result<(), Error> {
+        self.member = setup::member(&mut self.tracee, &self.options)?;
+        self.pipeline.forget(self.member.space.id());
+        self.pace = Pace::default();
+        Ok(())
+    }
+
+    /// The target and the pipeline.
+    pub const fn parts(&mut self) -> (&mut Tracee, &mut Pipeline) {
+        (&mut self.tracee, &mut self.pipeline)
+    }
+
+    /// Takes the engine apart: the target, the pipeline, and the ticks skipped since the last
+    /// checkpoint.
+    pub fn into_parts(self) -> (Tracee, Pipeline, u32) {
+        (self.tracee, self.pipeline, self.skipped)
+    }
+
+    /// When the recording began.
+    pub const fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Checkpoints handed to the pipeline.
+    pub const fn taken(&self) -> u64 {
+        self.next.0
+    }
+
+    /// Notes ticks that were due and not taken.
+    pub fn skip(&mut self, ticks: u32, reason: SkipReason) {
+        if ticks > 0 {
+            self.skipped = self.skipped.saturating_add(ticks);
+            self.ledger.skip(ticks, reason);
+        }
+    }
+
+    /// What the last checkpoint does not hold.
+    pub fn gaps(&self) -> Vec<Gap> {
+        self.member.gaps()
+    }
+
+    /// Takes a checkpoint. `crash`: the thread and the fatal signal that it is about to get.
+    /// `limit`: how long the target may take to stop.
+    ///
+    /// # Errors
+    /// If the kernel fails in a way that ends the recording. The target is running (or held, if it
+    /// was) in every case.
+    pub fn checkpoint(
+        &mut self,
+        marks: Marks,
+        crash: Option<&(u32, SigInfo)>,
+        limit: Duration,
+    ) -> Result<Outcome, Error> {
+        self.member.follow_threads(&self.tracee)?;
+        let full = marks.contains(Marks::FULL);
+        let mut tick = Tick {
+            marks,
+            precopy_pause_ns: std::mem::take(&mut self.completion_ns),
+            ..Tick::default()
+        };
+        // A dying target does not run, so there is nothing to gain from copying while it does.
+        let dying = marks.contains(Marks::CRASH) || marks.contains(Marks::EXIT);
+        if !dying {
+            let rounds = match self.options.precopy {
+                Precopy::Fixed(rounds) => rounds,
+                Precopy::Auto => self.pace.rounds(full),
+            };
+            for _ in 0..rounds {
+                match self.precopy(&mut tick, limit)? {
+                    Outcome::Taken if self.pace.settled(full) => break,
+                    Outcome::Taken => {}
+                    other => return Ok(other),
+                }
+            }
+        }
+        let mut attempt = if dying { ATTEMPTS } else { 0 };
+        loop {
+            attempt += 1;
+            match self.boundary(&mut tick, crash, limit, attempt)? {
+                Made::Nothing(outcome) => return Ok(outcome),
+                Made::Standing(event) => return Ok(event.map_or(Outcome::Taken, Outcome::Event)),
+                Made::Conflict(Some(event)) => return Ok(Outcome::Event(event)),
+                Made::Conflict(None) => {}
+            }
+        }
+    }
+
+    /// Between ticks: reads by injected calls what has come up since set-up (handlers, threads), a
+    /// little at a time. Gives an event that must be dealt with first, if there is one.
+    ///
+    /// # Errors
+    /// If the kernel fails in a way that ends the recording.
+    pub fn complete(&mut self) -> Result<Option<Event>, Error> {
+        let state = &mut self.member.state;
+        if self.completed.elapsed() < COMPLETION_PERIOD || !state.wants_injection() {
+            return Ok(None);
+        }
+        self.completed = Instant::now();
+        let mut halt = match self.tracee.stop(COMPLETION_LIMIT)? {
+            Stop::All(halt) => halt,
+            Stop::TimedOut { .. } => return Ok(None),
+            Stop::Event(event) => return Ok(Some(event)),
+        };
+        match Injector::prepare(&mut halt) {
+            Ok(mut injector) => {
+                state.inject(&mut injector, &mut halt, COMPLETION_CALLS);
+                injector.finish(&mut halt)?;
+            }
+            Err(error) => tracing::debug!("state is not completed: {error}"),
+        }
+        halt.resume()?;
+        let pause = nanos(self.completed.elapsed());
+        self.ledger
+            .stop(StopKind::Completion, self.completed, pause, 0);
+        self.completion_ns += pause;
+        Ok(None)
+    }
+
+    /// One pre-copy round.
+    fn precopy(&mut self, tick: &mut Tick, limit: Duration) -> Result<Outcome, Error> {
+        let begun = Instant::now();
+        let halt = match self.tracee.stop(limit)? {
+            Stop::All(halt) => halt,
+            Stop::TimedOut { why, .. } => return Ok(Outcome::NotStopped(why)),
+            Stop::Event(event) => return Ok(Outcome::Event(event)),
+        };
+        let space = &mut self.member.space;
+        space.refresh_layout(self.next, &self.pipeline)?;
+        space.find(self.next, &self.pipeline)?;
+        halt.resume()?;
+        let stalled = begun.elapsed();
+        tick.precopy_stops += 1;
+        tick.precopy_pause_ns += nanos(stalled);
+
+        space.divide(false);
+        self.ledger.look(space.id(), space.dirty());
+        let copying = Instant::now();
+        let copied = self.copy_running(false)?;
+        tick.precopied_pages += copied.pages;
+        self.ledger
+            .stop(StopKind::Precopy, begun, nanos(stalled), copied.pages);
+        self.pace.round(copied.pages, stalled, copying.elapsed());
+        Ok(copied.event.map_or(Outcome::Taken, Outcome::Event))
+    }
+}

@@ -1,0 +1,86 @@
+//! Which pages were written since the last boundary.
+//!
+//! A tracker answers two questions. Of a stopped target: what was written since it was last asked
+//! ([`Tracker::find`], which protects the answer again in the same pass). Of a running one: which
+//! of these pages were written since the boundary ([`Tracker::check`]), so that what is copied
+//! after a boundary can be told from what changed under the copy. Everything else (classifying
+//! pages, copying them) is the same for all trackers.
+
+mod wp_async;
+
+pub use wp_async::WpAsync;
+
+use crate::layout::{Layout, Tracking};
+use std::fmt::Debug;
+use std::ops::Range;
+use stillframe_image::CheckpointId;
+use stillframe_linux::Result;
+use stillframe_linux::pagemap::Scanner;
+
+/// Name of the default tracker, as in recordings and `still doctor`.
+pub const WP_ASYNC: &str = "wp-async";
+
+/// What a look at the whole address space found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Written pages, ascending, neighbours joined.
+    pub dirty: Vec<Range<u64>>,
+    /// Memory that turned out to be new although its mapping looked as before.
+    pub renewed: Vec<Range<u64>>,
+}
+
+/// Memory that cannot be tracked, and why.
+pub type Refused = Vec<(Range<u64>, &'static str)>;
+
+/// A way to learn which pages of one address space were written.
+pub trait Tracker: Debug {
+    /// Begins to track what is pending, and what was reserved and has got content. Returns what
+    /// cannot be tracked and why; such memory is copied at every boundary from now on. The target
+    /// must be stopped.
+    ///
+    /// # Errors
+    /// If the address space is gone or the kernel fails.
+    fn register_pending(&mut self, layout: &mut Layout) -> Result<Refused>;
+
+    /// Finds all tracked pages written since they were last found, and sees to it that the next
+    /// write to each is noticed. Pages in `skip` (ascending, disjoint) are left as they are: not
+    /// looked at and not protected. Memory found untracked is given a new generation from `now`
+    /// on, tracked, and thereby reported as written. The target must be stopped.
+    ///
+    /// # Errors
+    /// If the kernel fails. What had been found by then is in `found` and is not found again.
+    fn find(
+        &mut self,
+        layout: &mut Layout,
+        skip: &[Range<u64>],
+        now: CheckpointId,
+        found: &mut Found,
+    ) -> Result<()>;
+
+    /// Appends to `written` the parts of `ranges` (ascending, disjoint) that were written since
+    /// [`Tracker::find`], or are not the same memory any more. The target may run. Changes
+    /// nothing: what was written is found again.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    fn check(&mut self, ranges: &[Range<u64>], written: &mut Vec<Range<u64>>) -> Result<()>;
+
+    /// For classifying pages.
+    fn scanner(&mut self) -> &mut Scanner;
+}
+
+/// The next stretch of addresses at or after `from` in which everything mapped is tracked. Holes
+/// between mappings are part of it.
+fn next_run(layout: &Layout, from: u64) -> Option<Range<u64>> {
+    let mut run: Option<Range<u64>> = None;
+    let first = layout.extents().partition_point(|e| e.end <= from);
+    for extent in layout.extents().get(first..)? {
+        match (&extent.tracking, &mut run) {
+            (Tracking::Tracked, Some(run)) => run.end = extent.end,
+            (Tracking::Tracked, none) => *none = Some(extent.start.max(from)..extent.end),
+            (_, Some(_)) => break,
+            (_, None) => {}
+        }
+    }
+    run
+}

@@ -1,0 +1,220 @@
+//! The default tracker: the target's own userfaultfd with asynchronous write protection.
+//!
+//! The kernel marks a protected page at its first write, without waking anybody, and PAGEMAP_SCAN
+//! gives the marked pages and protects them again in one pass. When the last copy of the
+//! descriptor closes, ours, the kernel drops all protection: dying leaves nothing behind.
+//!
+//! Protecting is for stopped targets only: with running threads each touched page table costs an
+//! interrupt to every processor.
+
+use super::{Found, Refused, Tracker, next_run};
+use crate::layout::{Layout, Tracking};
+use crate::ranges::{intersect, join, push, subtract};
+use std::ops::Range;
+use stillframe_image::{CheckpointId, PAGE_SIZE};
+use stillframe_linux::Result;
+use stillframe_linux::pagemap::{Categories, Region, ScanEnd, Scanner};
+use stillframe_linux::uffd::{Registration, Userfaultfd};
+
+/// Gaps up to this long are read over in a check: looking at the entries of 2 MiB costs about as
+/// much as another call.
+const BRIDGE: u64 = 2 << 20;
+
+/// Asynchronous write protection over one address space.
+#[derive(Debug)]
+pub struct WpAsync {
+    uffd: Userfaultfd,
+    scanner: Scanner,
+    regions: Vec<Region>,
+    /// Registered since the last look: all of it counts as written.
+    fresh: Vec<Range<u64>>,
+    /// What a check found.
+    looked: Vec<Range<u64>>,
+}
+
+impl WpAsync {
+    /// Takes over the target's userfaultfd.
+    pub const fn new(uffd: Userfaultfd, scanner: Scanner) -> Self {
+        Self {
+            uffd,
+            scanner,
+            regions: Vec::new(),
+            fresh: Vec::new(),
+            looked: Vec::new(),
+        }
+    }
+
+    /// Registers a range without any protection.
+    ///
+    /// Moved memory loses its registration but may keep the protection marks on its pages. As long
+    /// as it is not registered the kernel ignores them, and `mprotect` makes such a page writable
+    /// and leaves the mark; registered again, the page would count as protected and its writes
+    /// would go unseen. So the marks are cleared first.
+    fn register(&self, range: Range<u64>) -> Result<Registration> {
+        let outcome = self.uffd.register(range.clone())?;
+        if outcome == Registration::Registered {
+            self.uffd.write_protect(range, false)?;
+        }
+        Ok(outcome)
+    }
+
+    fn has_content(&mut self, range: Range<u64>) -> Result<bool> {
+        self.regions.clear();
+        self.scanner.classify_any(
+            range,
+            Categories::PRESENT.with(Categories::SWAPPED),
+            &mut self.regions,
+        )?;
+        Ok(!self.regions.is_empty())
+    }
+
+    /// Finds and protects what was written in a piece of `run` without skipped pages.
+    fn find_piece(
+        &mut self,
+        piece: Range<u64>,
+        run: &Range<u64>,
+        layout: &mut Layout,
+        now: CheckpointId,
+        found: &mut Found,
+    ) -> Result<()> {
+        let mut at = piece.start;
+        while at < piece.end {
+            match self
+                .scanner
+                .written_and_protect(at..piece.end, &mut found.dirty)?
+            {
+                ScanEnd::Complete => break,
+                ScanEnd::Unregistered { at: address } => {
+                    let Some(mapping) = layout.mapping_at(address) else {
+                        // Nothing is known to be there; go on behind it.
+                        at = address + PAGE_SIZE as u64;
+                        continue;
+                    };
+                    let mapping = mapping.start.max(run.start)..mapping.end.min(run.end);
+                    layout.renew(mapping.clone(), now);
+                    found.renewed.push(mapping.clone());
+                    let registered = self.register(mapping.clone())?;
+                    if registered == Registration::Registered {
+                        layout.track(mapping.clone(), &Tracking::Tracked);
+                        at = mapping.start.max(piece.start);
+                        self.fresh.push(mapping);
+                    } else {
+                        layout.track(mapping.clone(), &Tracking::Copied);
+                        at = mapping.end;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the ranges of one group, whose gaps are short. `false` if something in it, perhaps
+    /// only in a gap, is not tracked.
+    fn check_group(&mut self, group: &[Range<u64>], written: &mut Vec<Range<u64>>) -> Result<bool> {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else {
+            return Ok(true);
+        };
+        self.looked.clear();
+        let end = self
+            .scanner
+            .written(first.start..last.end, &mut self.looked)?;
+        if end != ScanEnd::Complete {
+            return Ok(false);
+        }
+        for range in &self.looked {
+            for piece in intersect(range.clone(), group) {
+                push(written, piece);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Tracker for WpAsync {
+    fn register_pending(&mut self, layout: &mut Layout) -> Result<Refused> {
+        let mut refused = Vec::new();
+        let mut wanted = Vec::new();
+        for extent in layout.extents() {
+            let due = match extent.tracking {
+                Tracking::Pending => true,
+                Tracking::Reserved => self.has_content(extent.range())?,
+                _ => false,
+            };
+            if due {
+                wanted.push(extent.range());
+            }
+        }
+        for range in wanted {
+            match self.register(range.clone())? {
+                Registration::Registered => {
+                    layout.track(range.clone(), &Tracking::Tracked);
+                    self.fresh.push(range);
+                }
+                Registration::NotSupported | Registration::Gone => {
+                    layout.track(range.clone(), &Tracking::Copied);
+                    refused.push((range, "the kernel cannot track this sort of memory"));
+                }
+                Registration::Forbidden => {
+                    layout.track(range.clone(), &Tracking::Copied);
+                    refused.push((
+                        range,
+                        "the kernel does not allow tracking of memory that may not be written",
+                    ));
+                }
+                Registration::Busy => {
+                    layout.track(range.clone(), &Tracking::Copied);
+                    refused.push((range, "the program uses userfaultfd on it itself"));
+                }
+            }
+        }
+        Ok(refused)
+    }
+
+    fn find(
+        &mut self,
+        layout: &mut Layout,
+        skip: &[Range<u64>],
+        now: CheckpointId,
+        found: &mut Found,
+    ) -> Result<()> {
+        found.dirty.clear();
+        found.renewed.clear();
+        let mut from = 0;
+        while let Some(run) = next_run(layout, from) {
+            from = run.end;
+            for piece in subtract(run.clone(), skip) {
+                self.find_piece(piece, &run, layout, now, found)?;
+            }
+        }
+        if !self.fresh.is_empty() {
+            found.dirty.append(&mut self.fresh);
+            join(&mut found.dirty);
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, ranges: &[Range<u64>], written: &mut Vec<Range<u64>>) -> Result<()> {
+        let mut rest = ranges;
+        while !rest.is_empty() {
+            let near = rest
+                .windows(2)
+                .take_while(|w| w[1].start - w[0].end <= BRIDGE)
+                .count();
+            let (group, after) = rest.split_at(near + 1);
+            rest = after;
+            if self.check_group(group, written)? {
+                continue;
+            }
+            for range in group {
+                if !self.check_group(std::slice::from_ref(range), written)? {
+                    push(written, range.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn scanner(&mut self) -> &mut Scanner {
+        &mut self.scanner
+    }
+}
