@@ -194,6 +194,21 @@ pub struct LsArgs {
     /// More columns: the phases of the stop, pre-copied and untracked pages, the wall clock.
     #[arg(short, long)]
     pub all: bool,
+    /// Only the checkpoints that answer points which the program marked.
+    #[arg(long)]
+    pub points: bool,
+}
+
+/// Which process of a moment.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ProcessArgs {
+    /// The process of this pid; without it, the one that was recorded first.
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// The process of this number, as `still show` lists them: two processes of a moment may have
+    /// one pid (in different pid namespaces), but never one number.
+    #[arg(long, value_name = "N", conflicts_with = "pid")]
+    pub process: Option<u32>,
 }
 
 /// `still show`.
@@ -203,9 +218,14 @@ pub struct ShowArgs {
     /// REC@first, REC@last, REC@crash, REC@exit.
     #[arg(value_name = "REC@MOMENT")]
     pub moment: OsString,
-    /// As JSON, with everything.
+    #[command(flatten)]
+    pub process: ProcessArgs,
+    /// As JSON, with everything but the account.
     #[arg(long)]
     pub json: bool,
+    /// Only the tree of processes.
+    #[arg(long)]
+    pub tree: bool,
     /// Only the threads, with all their registers.
     #[arg(long)]
     pub threads: bool,
@@ -218,8 +238,15 @@ pub struct ShowArgs {
     /// Only the signals.
     #[arg(long)]
     pub signals: bool,
+    /// Only the event account of the interval that ends here: stops, how long each thread stood
+    /// still, ticks not taken, where pages were written. With --json, as JSON.
+    #[arg(long)]
+    pub account: bool,
     /// Everything.
-    #[arg(long, conflicts_with_all = ["threads", "mappings", "files", "signals"])]
+    #[arg(
+        long,
+        conflicts_with_all = ["tree", "threads", "mappings", "files", "signals", "account"]
+    )]
     pub all: bool,
 }
 
@@ -233,6 +260,8 @@ pub struct ExportArgs {
     /// REC@first, REC@last, REC@crash, REC@exit.
     #[arg(value_name = "REC@MOMENT")]
     pub moment: OsString,
+    #[command(flatten)]
+    pub process: ProcessArgs,
     /// The file to write.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: PathBuf,

@@ -15,7 +15,7 @@ pub enum Code {
     Usage = 2,
     /// The target cannot be recorded.
     Target = 3,
-    /// The recording cannot be opened, or the moment does not exist.
+    /// The recording cannot be opened, or the moment or the process does not exist.
     Recording = 4,
     /// The recording is damaged.
     Damaged = 5,
@@ -37,7 +37,7 @@ Exit codes:
   2  the command line is wrong
   3  the target cannot be recorded: no such process, not permitted, a kernel thread, already
      traced, not a 64-bit x86 program
-  4  the recording cannot be opened, or the moment does not exist
+  4  the recording cannot be opened, or the moment or the process does not exist
   5  the recording is damaged
   6  the output exists; --force replaces it
   7  the output cannot be written: no space left, file-size limit, no permission

@@ -1,9 +1,10 @@
 //! Opening what the user named: a recording, or a moment of one.
 
+use crate::args::ProcessArgs;
 use crate::exit::{Code, fail};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use stillframe_image::{Checkpoint, CheckpointId, ProcessImage};
+use stillframe_image::{CheckpointId, ProcessImage, SpaceId};
 use stillframe_store::{Error, Recording};
 
 /// A moment found.
@@ -73,12 +74,64 @@ pub fn moment(text: &OsStr) -> anyhow::Result<Opened> {
     })
 }
 
-/// The process that stands for the whole tree.
+/// The process that was chosen, else the one that stands for the whole tree. Sections of others are
+/// read only where a pid has to be looked for, so that damage to one leaves the rest open.
 ///
 /// # Errors
-/// If there is none, which no recording holds.
-pub fn root(checkpoint: &Checkpoint) -> anyhow::Result<&ProcessImage> {
-    checkpoint
-        .root()
-        .ok_or_else(|| fail(Code::Damaged, "the checkpoint holds no process"))
+/// If the moment has no such process, or more than one of that pid.
+pub fn process(
+    recording: &Recording,
+    id: CheckpointId,
+    chosen: &ProcessArgs,
+) -> anyhow::Result<ProcessImage> {
+    if let Some(number) = chosen.process {
+        return Ok(recording.process(id, SpaceId(number))?);
+    }
+    let Some(pid) = chosen.pid else {
+        let tree = recording.tree(id)?;
+        let Some(root) = tree.processes.first() else {
+            return Err(fail(Code::Damaged, "the checkpoint holds no process"));
+        };
+        return Ok(recording.process(id, root.id)?);
+    };
+    let mut found: Vec<ProcessImage> = Vec::new();
+    let mut there: Vec<String> = Vec::new();
+    let mut damage = None;
+    recording.each_process(id, |_, process| match process {
+        Ok(process) if process.process.pid == pid => found.push(process),
+        Ok(process) => there.push(process.process.pid.to_string()),
+        Err(error) => damage = damage.take().or(Some(error)),
+    })?;
+    match (found.len(), damage) {
+        (1, _) => Ok(found.swap_remove(0)),
+        (0, Some(error)) => Err(error.into()),
+        (0, None) => Err(fail(
+            Code::Recording,
+            format!(
+                "checkpoint {id} has no process with pid {pid}; it has {}",
+                listed(&there)
+            ),
+        )),
+        _ => {
+            let numbers: Vec<String> = found.iter().map(|p| p.id.0.to_string()).collect();
+            Err(fail(
+                Code::Usage,
+                format!(
+                    "checkpoint {id} has several processes with pid {pid}; choose one with \
+                     --process N, N being one of {}",
+                    listed(&numbers)
+                ),
+            ))
+        }
+    }
+}
+
+/// The first few of a list.
+fn listed(all: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let mut text = all[..all.len().min(SHOWN)].join(", ");
+    if all.len() > SHOWN {
+        text.push_str(", ...");
+    }
+    text
 }

@@ -91,6 +91,18 @@ pub enum StopKind {
     Completion,
 }
 
+impl StopKind {
+    /// Its name in listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Boundary => "boundary",
+            Self::Precopy => "precopy",
+            Self::Conflict => "conflict",
+            Self::Completion => "completion",
+        }
+    }
+}
+
 /// One stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopRecord {
@@ -128,6 +140,28 @@ pub enum SkipReason {
     NotStopped,
     /// Left out to keep the stated budget.
     Budget,
+}
+
+impl SkipReason {
+    /// Its name in listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Late => "late",
+            Self::Store => "store",
+            Self::NotStopped => "not-stopped",
+            Self::Budget => "budget",
+        }
+    }
+
+    /// Why, as a clause.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Late => "the tick before took longer than a period",
+            Self::Store => "the store had no room for another checkpoint",
+            Self::NotStopped => "the target could not be stopped in time",
+            Self::Budget => "left out to keep the budget",
+        }
+    }
 }
 
 /// Ticks that were due and not taken.

@@ -235,6 +235,13 @@ fn compare(dir: &Path, model: &Model) {
         assert_eq!(rec.points(id).unwrap(), want.points);
         assert_eq!(rec.tree(id).unwrap(), want.tree());
         assert_eq!(found.root().unwrap().id.0, *lives.keys().next().unwrap());
+        let mut each = Vec::new();
+        rec.each_process(id, |node, process| {
+            each.push(process.unwrap());
+            assert_eq!(each.last().map(|p| p.id), Some(node.id));
+        })
+        .unwrap();
+        assert_eq!(each, want.processes);
         for (space, life) in lives {
             let image = rec.process(id, SpaceId(*space)).unwrap();
             assert_eq!(Some(&image), found.process(SpaceId(*space)));

@@ -14,6 +14,7 @@ mod damage;
 mod export;
 mod reading;
 mod synthetic;
+mod tree;
 mod usage;
 mod vector;
 

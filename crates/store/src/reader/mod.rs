@@ -22,6 +22,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stillframe_image::section::{Section, SectionKey, SectionKind};
+use stillframe_image::tree::Node;
 use stillframe_image::{
     Account, AddressSpace, Checkpoint, CheckpointId, PageNumber, Point, ProcessImage, SpaceId, Tree,
 };
@@ -208,6 +209,24 @@ impl Recording {
             process: self.section(commit, id)?,
             gaps: self.section(commit, id)?,
         })
+    }
+
+    /// Every process of a checkpoint, one at a time, so that no more than one is held and one that is
+    /// damaged does not hide the others.
+    ///
+    /// # Errors
+    /// If there is no checkpoint of that number, or its list of processes is damaged.
+    pub fn each_process(
+        &self,
+        id: CheckpointId,
+        mut visit: impl FnMut(Node, Result<ProcessImage, Error>),
+    ) -> Result<(), Error> {
+        let commit = self.commit(id)?;
+        let tree: Tree = self.whole(&commit)?;
+        for node in tree.processes {
+            visit(node, self.process_of(&commit, node.id, node.parent));
+        }
+        Ok(())
     }
 
     /// Which processes a checkpoint has.

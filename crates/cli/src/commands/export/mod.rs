@@ -23,6 +23,10 @@ struct Report {
     core: String,
     checkpoint: u64,
     at_ns: u64,
+    process: u32,
+    pid: u32,
+    /// How many processes the checkpoint has.
+    processes: u32,
     threads: usize,
     bytes: u64,
     content_bytes: u64,
@@ -45,8 +49,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<u8> {
         place::refuse_existing(&exe_path, args.force)?;
     }
 
-    let checkpoint = recording.checkpoint(id)?;
-    let image = open::root(&checkpoint)?;
+    let image = &open::process(recording, id, &args.process)?;
     let memory = recording.memory(id, image.id)?;
     let mut notes = Vec::new();
     let executable = executable_of(image);
@@ -99,10 +102,14 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<u8> {
         Some(exe) => format!("gdb {} {}", quoted(exe), quoted(&args.output)),
         None => format!("gdb -c {}", quoted(&args.output)),
     };
+    let tick = recording.row(id).map(|row| row.tick).unwrap_or_default();
     let report = Report {
         core: args.output.to_string_lossy().into_owned(),
         checkpoint: id.0,
-        at_ns: recording.row(id).map_or(0, |row| row.tick.at_ns),
+        at_ns: tick.at_ns,
+        process: image.id.0,
+        pid: image.process.pid,
+        processes: tick.processes,
         threads: image.threads.len(),
         bytes: written.bytes,
         content_bytes: written.content_bytes,
@@ -122,10 +129,15 @@ fn print(report: &Report) -> anyhow::Result<()> {
     let mut out = output::stdout();
     writeln!(
         out,
-        "wrote {}: checkpoint {} at {}, threads: {}, {} of which {} hold content",
+        "wrote {}: checkpoint {} at {}, {}threads: {}, {} of which {} hold content",
         output::printable(report.core.as_bytes()),
         report.checkpoint,
         units::show_ns(report.at_ns),
+        if report.processes > 1 {
+            format!("process {} of {}, ", report.pid, report.processes)
+        } else {
+            String::new()
+        },
         report.threads,
         units::show_size(report.bytes),
         units::show_size(report.content_bytes),

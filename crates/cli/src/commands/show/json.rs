@@ -3,13 +3,13 @@
 //! Not the image's own encoding: bytes become text, addresses and registers become hexadecimal
 //! strings (a JSON number loses bits beyond 2^53), and every field has the unit in its name.
 
-use super::{sections, threads};
+use super::{sections, threads, tree};
 use crate::names;
 use crate::symbols::Symbols;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use stillframe_image::{
-    CheckpointId, Coverage, Descriptor, Mapping, ProcessImage, SigInfo, SignalAction, Thread,
+    CheckpointId, Coverage, Descriptor, Mapping, Point, ProcessImage, SigInfo, SignalAction, Thread,
 };
 use stillframe_store::Recording;
 
@@ -20,6 +20,9 @@ pub(super) struct Moment {
     wall_ns: Option<u64>,
     pause_ns: Option<u64>,
     marks: Vec<&'static str>,
+    points: Vec<PointView>,
+    /// All processes of the moment; what follows is about one of them.
+    processes: Vec<tree::Branch>,
     process: ProcessView,
     threads: Vec<ThreadView>,
     mappings: Vec<MappingView>,
@@ -27,8 +30,27 @@ pub(super) struct Moment {
     gaps: Vec<GapView>,
 }
 
+/// A point that the program marked.
+#[derive(Serialize)]
+pub(crate) struct PointView {
+    process: u32,
+    tid: u32,
+    name: String,
+}
+
+impl PointView {
+    pub(crate) fn of(point: &Point) -> Self {
+        Self {
+            process: point.space.0,
+            tid: point.tid,
+            name: text(&point.name),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct ProcessView {
+    number: u32,
     as_of: u64,
     pid: u32,
     parent: u32,
@@ -173,14 +195,16 @@ pub(super) fn moment(
     id: CheckpointId,
     image: &ProcessImage,
     symbols: &mut Symbols<'_>,
-) -> Moment {
+) -> anyhow::Result<Moment> {
     let tick = recording.row(id).map(|row| row.tick);
-    Moment {
+    Ok(Moment {
         checkpoint: id.0,
         at_ns: tick.map(|t| t.at_ns),
         wall_ns: tick.map(|t| t.wall_ns),
         pause_ns: tick.map(|t| t.pause_ns()),
         marks: tick.map(|t| t.marks.names().collect()).unwrap_or_default(),
+        points: recording.points(id)?.iter().map(PointView::of).collect(),
+        processes: tree::read(recording, id)?,
         process: process(image),
         threads: image
             .threads
@@ -202,7 +226,7 @@ pub(super) fn moment(
                 reason: gap.reason.clone(),
             })
             .collect(),
-    }
+    })
 }
 
 fn process(image: &ProcessImage) -> ProcessView {
@@ -210,6 +234,7 @@ fn process(image: &ProcessImage) -> ProcessView {
     let arguments = p.arguments.strip_suffix(&[0]).unwrap_or(&p.arguments);
     let limit = |value: u64| (value != u64::MAX).then_some(value);
     ProcessView {
+        number: image.id.0,
         as_of: p.as_of.0,
         pid: p.pid,
         parent: p.parent,

@@ -1,19 +1,26 @@
 //! `still show`.
 
+mod account;
 mod json;
 mod sections;
 mod threads;
+mod tree;
+
+pub(super) use json::PointView;
 
 use crate::args::ShowArgs;
 use crate::symbols::Symbols;
 use crate::{names, open, output, units};
 use std::io::{self, Write};
-use stillframe_image::{CheckpointId, ProcessImage, SigInfo};
+use stillframe_image::{CheckpointId, Point, ProcessImage, SigInfo};
 use stillframe_store::Recording;
 
 /// Which sections to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wanted {
+    tree: bool,
+    points: bool,
+    account: bool,
     threads: bool,
     mappings: bool,
     files: bool,
@@ -26,8 +33,13 @@ struct Wanted {
 
 impl Wanted {
     fn of(args: &ShowArgs) -> Self {
-        let some = args.threads || args.mappings || args.files || args.signals;
+        let of_process = args.threads || args.mappings || args.files || args.signals;
+        let some = of_process || args.tree || args.account;
+        let chosen = args.process.pid.is_some() || args.process.process.is_some();
         Self {
+            tree: args.tree || !(some || chosen),
+            points: !some,
+            account: args.account || args.all,
             threads: args.threads || !some,
             mappings: args.mappings || !some,
             files: args.files || !some,
@@ -43,18 +55,31 @@ impl Wanted {
 pub fn run(args: &ShowArgs) -> anyhow::Result<u8> {
     let opened = open::moment(&args.moment)?;
     let (recording, id) = (&opened.recording, opened.id);
-    let checkpoint = recording.checkpoint(id)?;
-    let image = open::root(&checkpoint)?;
+    let name = opened.path.to_string_lossy();
+    let wanted = Wanted::of(args);
+    if args.account && args.json {
+        output::json(&account::view(recording, id)?)?;
+        return Ok(0);
+    }
+    let image = &open::process(recording, id, &args.process)?;
     let memory = recording.memory(id, image.id)?;
     let mut symbols = Symbols::new(recording, &memory);
     if args.json {
-        let moment = json::moment(recording, id, image, &mut symbols);
+        let moment = json::moment(recording, id, image, &mut symbols)?;
         output::json(&moment)?;
         return Ok(0);
     }
-    let wanted = Wanted::of(args);
     let mut out = output::stdout();
-    header(&mut out, &opened.path.to_string_lossy(), recording, id)?;
+    header(&mut out, &name, recording, id)?;
+    if wanted.points {
+        points(&mut out, &recording.points(id)?)?;
+    }
+    if wanted.tree {
+        let tree = tree::read(recording, id)?;
+        if args.tree || tree.len() > 1 {
+            tree::print(&mut out, &tree)?;
+        }
+    }
     if wanted.process {
         sections::process(&mut out, image, id, wanted.detail)?;
     }
@@ -72,6 +97,9 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<u8> {
     }
     if wanted.gaps {
         sections::gaps(&mut out, image)?;
+    }
+    if wanted.account {
+        account::print(&mut out, &recording.account(id)?)?;
     }
     out.flush()?;
     Ok(0)
@@ -99,6 +127,24 @@ fn header(
         }
     }
     writeln!(out)
+}
+
+/// What the program marked and this checkpoint answers.
+fn points(out: &mut impl Write, points: &[Point]) -> io::Result<()> {
+    const SHOWN: usize = 20;
+    for point in points.iter().take(SHOWN) {
+        writeln!(
+            out,
+            "point {:?}, marked by thread {} of process {}",
+            output::printable(&point.name),
+            point.tid,
+            point.space.0
+        )?;
+    }
+    match points.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => writeln!(out, "and {more} points more (all with --json)"),
+        _ => Ok(()),
+    }
 }
 
 /// `SIGSEGV (code 1)` and the sender or the address, as far as the structure says.

@@ -1,26 +1,33 @@
 //! `still ls`.
 
+mod json;
+
 use crate::args::LsArgs;
 use crate::{open, output, units};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::io::Write;
-use stillframe_store::{Recording, Row};
+use stillframe_image::{Marks, Point};
+use stillframe_store::{Error, Recording, Row};
 
 /// Lists the checkpoints. Rows are written as they are made, so a long recording starts to show at
 /// once and `| head` costs nothing.
 pub fn run(args: &LsArgs) -> anyhow::Result<u8> {
     let recording = open::recording(&args.recording)?;
     let name = args.recording.display().to_string();
+    let chosen = Chosen {
+        recording: &recording,
+        only_points: args.points,
+    };
     if args.json {
-        output::json(&Listing::new(&name, &recording))?;
+        output::json(&json::Listing::new(&name, &chosen))?;
         return Ok(0);
     }
     let mut out = output::stdout();
     header(&mut out, &name, &recording)?;
     if args.all {
-        rows_in_full(&mut out, &recording)?;
+        rows_in_full(&mut out, &chosen)?;
     } else {
-        rows(&mut out, &recording)?;
+        rows(&mut out, &chosen)?;
     }
     footer(&mut out, &recording)?;
     out.flush()?;
@@ -76,39 +83,130 @@ fn micros(ns: u64) -> u64 {
     ns.saturating_add(500) / 1000
 }
 
-fn marks(row: &Row) -> String {
-    row.tick.marks.names().collect::<Vec<_>>().join(",")
+/// The rows that are listed.
+struct Chosen<'a> {
+    recording: &'a Recording,
+    /// Only those that answer points.
+    only_points: bool,
 }
 
-fn rows(out: &mut impl Write, recording: &Recording) -> std::io::Result<()> {
+impl<'a> Chosen<'a> {
+    fn rows(&self) -> impl Iterator<Item = &'a Row> {
+        let only = self.only_points;
+        let rows = self.recording.rows().iter();
+        rows.filter(move |row| !only || row.tick.marks.contains(Marks::POINT))
+    }
+
+    /// What a checkpoint answers. Read only for those that are marked so, since each costs a look
+    /// into the log.
+    fn points(&self, row: &Row) -> Result<Vec<Point>, Error> {
+        if row.tick.marks.contains(Marks::POINT) {
+            self.recording.points(row.id)
+        } else {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Columns that only some recordings need.
+    fn columns(&self) -> Columns {
+        let any = |of: fn(&Row) -> bool| self.recording.rows().iter().any(of);
+        Columns {
+            processes: any(|row| row.tick.processes > 1),
+            points: any(|row| row.tick.marks.contains(Marks::POINT)),
+        }
+    }
+
+    /// Marks and points: the end of a line.
+    fn end(&self, row: &Row, columns: Columns) -> String {
+        const SHOWN: usize = 8;
+        let marks = row.tick.marks.names().collect::<Vec<_>>().join(",");
+        if !columns.points {
+            return marks;
+        }
+        let points = match self.points(row) {
+            Err(_) => "(damaged)".to_owned(),
+            Ok(points) => {
+                let mut names: Vec<String> = points
+                    .iter()
+                    .take(SHOWN)
+                    .map(|p| output::printable(&p.name).into_owned())
+                    .collect();
+                if points.len() > SHOWN {
+                    names.push(format!("and {} more", points.len() - SHOWN));
+                }
+                names.join(", ")
+            }
+        };
+        format!("{marks:<16} {points}")
+    }
+}
+
+/// See [`Chosen::columns`].
+#[derive(Clone, Copy)]
+struct Columns {
+    processes: bool,
+    points: bool,
+}
+
+impl Columns {
+    /// ` PROCESSES`, or its value, or nothing.
+    fn processes(self, text: &dyn std::fmt::Display) -> String {
+        if self.processes {
+            format!(" {text:>9}")
+        } else {
+            String::new()
+        }
+    }
+
+    fn end(self) -> &'static str {
+        if self.points {
+            "MARKS            POINTS"
+        } else {
+            "MARKS"
+        }
+    }
+}
+
+fn rows(out: &mut impl Write, chosen: &Chosen<'_>) -> std::io::Result<()> {
+    let columns = chosen.columns();
     writeln!(
         out,
-        "{:>8} {:>11} {:>9} {:>9} {:>10} {:>7} {:>7}  MARKS",
-        "N", "TIME s", "PAUSE us", "DIRTY", "STORED", "THREADS", "SKIPPED"
+        "{:>8} {:>11} {:>9} {:>9} {:>10}{} {:>7} {:>7}  {}",
+        "N",
+        "TIME s",
+        "PAUSE us",
+        "DIRTY",
+        "STORED",
+        columns.processes(&"PROCESSES"),
+        "THREADS",
+        "SKIPPED",
+        columns.end()
     )?;
-    for row in recording.rows() {
+    for row in chosen.rows() {
         let tick = &row.tick;
         let line = format!(
-            "{:>8} {:>11} {:>9} {:>9} {:>10} {:>7} {:>7}  {}",
+            "{:>8} {:>11} {:>9} {:>9} {:>10}{} {:>7} {:>7}  {}",
             row.id.0,
             seconds(tick.at_ns),
             micros(tick.pause_ns()),
             tick.dirty_pages,
             units::show_size(row.stored_bytes),
+            columns.processes(&tick.processes),
             tick.threads,
             tick.skipped,
-            marks(row),
+            chosen.end(row, columns),
         );
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
 }
 
-fn rows_in_full(out: &mut impl Write, recording: &Recording) -> std::io::Result<()> {
+fn rows_in_full(out: &mut impl Write, chosen: &Chosen<'_>) -> std::io::Result<()> {
+    let columns = chosen.columns();
     writeln!(
         out,
         "{:>8} {:>11} {:>23} {:>9} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>9} {:>9} {:>9} \
-         {:>6} {:>9} {:>10} {:>10} {:>7} {:>7}  MARKS",
+         {:>6} {:>9} {:>10} {:>10}{} {:>7} {:>7}  {}",
         "N",
         "TIME s",
         "WALL CLOCK",
@@ -127,15 +225,17 @@ fn rows_in_full(out: &mut impl Write, recording: &Recording) -> std::io::Result<
         "THEIRS us",
         "STORED",
         "RAW",
+        columns.processes(&"PROCESSES"),
         "THREADS",
-        "SKIPPED"
+        "SKIPPED",
+        columns.end()
     )?;
-    for row in recording.rows() {
+    for row in chosen.rows() {
         let tick = &row.tick;
         let phases = &tick.phases;
         let line = format!(
             "{:>8} {:>11} {:>23} {:>9} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>9} {:>9} \
-             {:>9} {:>6} {:>9} {:>10} {:>10} {:>7} {:>7}  {}",
+             {:>9} {:>6} {:>9} {:>10} {:>10}{} {:>7} {:>7}  {}",
             row.id.0,
             seconds(tick.at_ns),
             units::show_wall(tick.wall_ns),
@@ -154,9 +254,10 @@ fn rows_in_full(out: &mut impl Write, recording: &Recording) -> std::io::Result<
             micros(tick.precopy_pause_ns),
             units::show_size(row.stored_bytes),
             units::show_size(row.raw_bytes),
+            columns.processes(&tick.processes),
             tick.threads,
             tick.skipped,
-            marks(row),
+            chosen.end(row, columns),
         );
         writeln!(out, "{}", line.trim_end())?;
     }
@@ -259,127 +360,6 @@ fn footer(out: &mut impl Write, recording: &Recording) -> std::io::Result<()> {
         writeln!(out, "damage: {}", output::printable(damage.as_bytes()))?;
     }
     Ok(())
-}
-
-/// The listing as JSON. Times are in the unit their name ends with.
-#[derive(Serialize)]
-struct Listing<'a> {
-    recording: &'a str,
-    id: String,
-    program: String,
-    arguments: Vec<String>,
-    pid: u32,
-    started_wall_ns: u64,
-    requested_hz: f64,
-    tracker: &'a str,
-    kernel: &'a str,
-    writer_version: &'a str,
-    checkpoints: Rows<'a>,
-    totals: Totals,
-    end: Option<End<'a>>,
-    damage: &'a [String],
-}
-
-#[derive(Serialize)]
-struct End<'a> {
-    ended_wall_ns: u64,
-    how: &'a str,
-    skipped: u64,
-    notes: &'a [String],
-}
-
-struct Rows<'a>(&'a [Row]);
-
-impl Serialize for Rows<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(Checkpoint::new))
-    }
-}
-
-#[derive(Serialize)]
-struct Checkpoint {
-    number: u64,
-    at_ns: u64,
-    wall_ns: u64,
-    pause_ns: u64,
-    stop_ns: u64,
-    layout_ns: u64,
-    scan_ns: u64,
-    threads_ns: u64,
-    copy_ns: u64,
-    state_ns: u64,
-    resume_ns: u64,
-    precopy_stops: u32,
-    precopy_pause_ns: u64,
-    dirty_pages: u64,
-    precopied_pages: u64,
-    untracked_pages: u64,
-    stored_bytes: u64,
-    raw_bytes: u64,
-    threads: u32,
-    skipped: u32,
-    marks: Vec<&'static str>,
-}
-
-impl Checkpoint {
-    fn new(row: &Row) -> Self {
-        let tick = &row.tick;
-        Self {
-            number: row.id.0,
-            at_ns: tick.at_ns,
-            wall_ns: tick.wall_ns,
-            pause_ns: tick.pause_ns(),
-            stop_ns: tick.phases.stop,
-            layout_ns: tick.phases.layout,
-            scan_ns: tick.phases.scan,
-            threads_ns: tick.phases.threads,
-            copy_ns: tick.phases.copy,
-            state_ns: tick.phases.state,
-            resume_ns: tick.phases.resume,
-            precopy_stops: tick.precopy_stops,
-            precopy_pause_ns: tick.precopy_pause_ns,
-            dirty_pages: tick.dirty_pages,
-            precopied_pages: tick.precopied_pages,
-            untracked_pages: tick.untracked_pages,
-            stored_bytes: row.stored_bytes,
-            raw_bytes: row.raw_bytes,
-            threads: tick.threads,
-            skipped: tick.skipped,
-            marks: tick.marks.names().collect(),
-        }
-    }
-}
-
-impl<'a> Listing<'a> {
-    fn new(name: &'a str, recording: &'a Recording) -> Self {
-        let header = recording.header();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let arguments = header
-            .arguments
-            .strip_suffix(&[0])
-            .unwrap_or(&header.arguments);
-        Self {
-            recording: name,
-            id: header.id.iter().map(|byte| format!("{byte:02x}")).collect(),
-            program: text(&header.program),
-            arguments: arguments.split(|b| *b == 0).map(text).collect(),
-            pid: header.pid,
-            started_wall_ns: header.started_wall_ns,
-            requested_hz: header.requested_hz,
-            tracker: &header.tracker,
-            kernel: &header.kernel,
-            writer_version: &header.writer_version,
-            checkpoints: Rows(recording.rows()),
-            totals: Totals::of(recording.rows(), recording.summary().map(|s| s.skipped)),
-            end: recording.summary().map(|summary| End {
-                ended_wall_ns: summary.ended_wall_ns,
-                how: &summary.how,
-                skipped: summary.skipped,
-                notes: &summary.notes,
-            }),
-            damage: recording.damage(),
-        }
-    }
 }
 
 #[cfg(test)]
