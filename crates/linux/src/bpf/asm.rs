@@ -79,7 +79,6 @@ pub(super) enum Alu {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Cond {
     Equal = 0x10,
-    Above = 0x20,
     AboveOrEqual = 0x30,
     /// Any of the bits is set.
     AnySet = 0x40,

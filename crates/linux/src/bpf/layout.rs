@@ -19,10 +19,6 @@ pub(super) const UNSAVED: usize = 128;
 pub(super) const DIRECT_MAP: usize = 192;
 /// The page-table entry of a protected page that does not exist yet.
 pub(super) const MARKER: usize = 200;
-/// The class of each system call, a byte each.
-pub(super) const SYSCALLS: usize = 1024;
-/// Numbers below this have a class.
-pub(super) const SYSCALL_LIMIT: usize = 512;
 /// Of each watched process.
 const WATCHED: usize = 4096;
 /// Processes that can be watched at once.

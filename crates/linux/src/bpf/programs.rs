@@ -3,14 +3,16 @@
 use super::asm::{Alu, Asm, Cond, Helper, Label, Reg::*, Size};
 use super::btf::Btf;
 use super::layout::{self, Layout, Origin};
+use super::save::Save;
 use crate::error::{Error, Result};
 
 /// Where the fields are that the programs read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Offsets {
-    task_mm: i16,
+    pub(super) task_mm: i16,
     task_pid: i16,
     task_tgid: i16,
+    pub(super) mm_pgd: i16,
     /// Absent without CONFIG_MEMCG.
     mm_owner: Option<i16>,
     /// Absent without CONFIG_PER_VMA_LOCK, and under another name before 6.13.
@@ -30,6 +32,7 @@ impl Offsets {
             task_mm: btf.need("task_struct", "mm")?,
             task_pid: btf.need("task_struct", "pid")?,
             task_tgid: btf.need("task_struct", "tgid")?,
+            mm_pgd: btf.need("mm_struct", "pgd")?,
             mm_owner: optional("mm_struct", "owner"),
             // A seqcount_t; before 6.13 an int counted differently, which we do not know.
             mm_sequence: optional("mm_struct", "mm_lock_seq.sequence"),
@@ -86,12 +89,16 @@ pub(super) struct Fault<'a> {
     pub(super) shared: i32,
     /// Log reads too.
     pub(super) reads: bool,
+    /// How to save pre-images, if at all.
+    pub(super) save: Option<Save>,
 }
+
+/// A store caused the fault: a bit of the error code.
+pub(super) const WRITE: i32 = 2;
 
 impl Fault<'_> {
     /// For `page_fault_user(address, regs, error_code)` and `page_fault_kernel`.
     pub(super) fn assemble(self) -> Asm {
-        const WRITE: i32 = 2;
         let mut asm = Asm::new();
         let a = &mut asm;
         let (wanted, out) = (a.label(), a.label());
@@ -108,7 +115,10 @@ impl Fault<'_> {
         a.mov(R7, R0);
         memory_owner(a, self.offsets, out);
         watched(a, self.watched, out);
-        a.mov(R6, 0);
+        match &self.save {
+            Some(save) => save.assemble(a, &self),
+            None => a.mov(R6, 0),
+        }
         self.log(a, out);
         a.place(out);
         a.mov(R0, 0);
@@ -116,19 +126,23 @@ impl Fault<'_> {
         asm
     }
 
+    /// Gives this processor's ring in R1.
+    pub(super) fn ring(&self, a: &mut Asm, none: Label) {
+        a.call(Helper::ProcessorId);
+        a.jump_if(Cond::AboveOrEqual, R0, self.layout.processors as i32, none);
+        a.alu(Alu::Mul, R0, self.layout.stride(self.origin) as i32);
+        a.map_value(R1, self.shared, self.layout.rings(self.origin) as u32);
+        a.alu(Alu::Add, R1, R0);
+    }
+
     /// Appends to this processor's ring: R6 what became of the pre-image, R7 the task, R8 the error
     /// code, R9 the address.
     fn log(&self, a: &mut Asm, out: Label) {
         let entries = self.layout.entries(self.origin) as i32;
-        let stride = self.layout.stride(self.origin) as i32;
         let full = a.label();
         a.call(Helper::KtimeNs);
         a.store(Size::Double, R10, -16, R0);
-        a.call(Helper::ProcessorId);
-        a.jump_if(Cond::AboveOrEqual, R0, self.layout.processors as i32, out);
-        a.alu(Alu::Mul, R0, stride);
-        a.map_value(R1, self.shared, self.layout.rings(self.origin) as u32);
-        a.alu(Alu::Add, R1, R0);
+        self.ring(a, out);
         a.load(Size::Double, R2, R1, layout::HEAD as i16);
         a.load(Size::Double, R3, R1, layout::TAIL as i16);
         a.mov(R4, R2);

@@ -377,3 +377,239 @@ fn the_layout_sequence_changes_with_mappings_and_not_with_faults() {
     assert_eq!(look(), None);
     assert_ne!(log.layout_sequence(us()), None);
 }
+
+/// Pages that two threads of a child write to at once, over and over.
+struct Race {
+    base: usize,
+    pages: usize,
+    /// Only every so many pages.
+    step: usize,
+    done: usize,
+}
+
+/// One thread of the race. Allocates nothing, calls nothing: it has no thread-local storage.
+extern "C" fn racer(race: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: the child's `Race`, which it keeps until both threads are done; the stores go to its
+    // mapping, and the count to a page of shared memory, by atomics.
+    unsafe {
+        let race = &*race.cast::<Race>();
+        for page in (0..race.pages).step_by(race.step) {
+            let at = std::ptr::with_exposed_provenance_mut::<u8>(race.base + page * PAGE);
+            for byte in (0..PAGE).step_by(256) {
+                at.add(byte)
+                    .write_volatile(at.add(byte).read_volatile().wrapping_add(1));
+            }
+        }
+        (*std::ptr::with_exposed_provenance::<AtomicU64>(race.done)).fetch_add(1, Ordering::SeqCst);
+    }
+    0
+}
+
+impl Race {
+    fn run(&self) -> bool {
+        const STACK: usize = 64 << 10;
+        // SAFETY: as in `shared_word`.
+        let done = unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.done) };
+        let before = done.load(Ordering::SeqCst);
+        for _ in 0..2 {
+            // SAFETY: a new mapping for the thread's stack (never unmapped: the child is short-
+            // lived), and a thread that runs `racer` alone.
+            let tid = unsafe {
+                let stack = libc::mmap(
+                    std::ptr::null_mut(),
+                    STACK,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                    -1,
+                    0,
+                );
+                if stack == libc::MAP_FAILED {
+                    return false;
+                }
+                libc::clone(
+                    racer,
+                    stack.byte_add(STACK),
+                    libc::CLONE_VM
+                        | libc::CLONE_FS
+                        | libc::CLONE_FILES
+                        | libc::CLONE_SIGHAND
+                        | libc::CLONE_THREAD
+                        | libc::CLONE_SYSVSEM,
+                    std::ptr::from_ref(self).cast_mut().cast(),
+                )
+            };
+            if tid < 0 {
+                return false;
+            }
+        }
+        while done.load(Ordering::SeqCst) < before + 2 {
+            std::thread::yield_now();
+        }
+        true
+    }
+}
+
+/// Memory of another process, as it is.
+fn read_all(pid: u32, map: &Map) -> Vec<[u8; PAGE]> {
+    use std::os::unix::fs::FileExt;
+    let mem = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut pages = vec![[0; PAGE]; map.length / PAGE];
+    for (page, at) in pages.iter_mut().zip(map.range().step_by(PAGE)) {
+        mem.read_exact_at(page, at).unwrap();
+    }
+    pages
+}
+
+fn pre_images_under_a_race(advice: i32, step: usize) {
+    let pages = 1024;
+    let options = Options {
+        images: 4096,
+        ..Options::default()
+    };
+    let Some(mut log) = open_with(options) else {
+        return;
+    };
+    let map = Map::aligned(pages * PAGE);
+    map.advise(0..pages, advice);
+    let (_keep, done) = shared_word();
+    let race = Race {
+        base: map.base.expose_provenance(),
+        pages,
+        step,
+        done: std::ptr::from_ref(done).expose_provenance(),
+    };
+    // The last quarter is never touched before it is protected.
+    let filled = if advice == libc::MADV_HUGEPAGE {
+        pages
+    } else {
+        pages / 4 * 3
+    };
+    let go = || race.run();
+    let child = Steps::fork(&[
+        &|| {
+            for page in 0..filled {
+                for byte in 0..PAGE {
+                    // SAFETY: inside the mapping.
+                    unsafe {
+                        let at = map.base.add(page * PAGE + byte);
+                        at.write_volatile((page * 31 + byte * 7) as u8);
+                    }
+                }
+            }
+            protect_here(&map)
+        },
+        &go,
+        &go,
+        &go,
+    ]);
+    let pid = child.pid.cast_unsigned();
+    log.watch(pid, true).unwrap();
+    child.step();
+    let mut scanner = crate::pagemap::Scanner::open(pid).unwrap();
+    let mut before: Vec<[u8; PAGE]> = (0..pages)
+        .map(|page| {
+            std::array::from_fn(|byte| match page < filled {
+                true => (page * 31 + byte * 7) as u8,
+                false => 0,
+            })
+        })
+        .collect();
+    for round in 0..3 {
+        log.saving(true).unwrap();
+        child.step();
+        log.saving(false).unwrap();
+        let mut written = Vec::new();
+        let _ = scanner
+            .written_and_protect(map.range(), &mut written)
+            .unwrap();
+        let written = pages_of(&written);
+        assert_eq!(written.len(), pages.div_ceil(step));
+        assert_eq!(log.unsaved(), 0);
+        let mut saved = BTreeSet::new();
+        let mut absent = 0;
+        for image in log
+            .saved()
+            .filter(|image| map.range().contains(&image.page))
+        {
+            assert_eq!(image.tgid, pid);
+            let page = ((image.page - map.start()) / PAGE as u64) as usize;
+            match image.content {
+                Some(content) => assert!(*content == before[page], "round {round} page {page}"),
+                None => {
+                    assert!(round == 0 && page >= filled, "round {round} page {page}");
+                    absent += 1;
+                }
+            }
+            saved.insert(image.page);
+        }
+        assert!(saved.is_superset(&written), "round {round}");
+        if round == 0 && filled < pages {
+            assert!(absent > 0, "pages that did not exist are told");
+        }
+        let faults = drain_in(&mut log, &map.range());
+        let of_saved: Vec<_> = faults.into_iter().filter(|f| f.flags.saved()).collect();
+        assert!(logged_pages(&of_saved).is_superset(&written));
+        assert!(of_saved.iter().all(|f| !f.flags.unsaved()));
+        log.clear_saved().unwrap();
+        assert_eq!(log.saved().count(), 0);
+        before = read_all(pid, &map);
+    }
+}
+
+#[test]
+fn pre_images_are_what_was_there_before_the_write() {
+    pre_images_under_a_race(libc::MADV_NOHUGEPAGE, 1);
+}
+
+#[test]
+fn pre_images_of_huge_pages_are_what_was_there_before_the_write() {
+    pre_images_under_a_race(libc::MADV_HUGEPAGE, 1);
+    pre_images_under_a_race(libc::MADV_HUGEPAGE, 7);
+}
+
+#[test]
+fn pre_images_that_find_no_room_are_counted() {
+    let options = Options {
+        images: 16,
+        ..Options::default()
+    };
+    let Some(mut log) = open_with(options) else {
+        return;
+    };
+    let map = Map::anonymous(100);
+    map.fill(1);
+    let write = |value| {
+        (0..100).for_each(|page| map.write(page, value));
+        true
+    };
+    let child = Steps::fork(&[&|| write(2) && protect_here(&map), &|| write(3), &|| {
+        write(4)
+    }]);
+    log.watch(child.pid.cast_unsigned(), true).unwrap();
+    child.step();
+    log.saving(true).unwrap();
+    child.step();
+    log.saving(false).unwrap();
+    let in_map = |log: &FaultLog| {
+        log.saved()
+            .filter(|s| map.range().contains(&s.page))
+            .count()
+    };
+    // The stack may have taken a few.
+    assert!((8..=16).contains(&in_map(&log)));
+    assert!(log.unsaved() >= 84);
+    let faults = drain_in(&mut log, &map.range());
+    assert!(faults.iter().filter(|f| f.flags.unsaved()).count() >= 84);
+    log.clear_saved().unwrap();
+    assert_eq!(log.unsaved(), 0);
+    child.step();
+    assert_eq!(in_map(&log), 0, "saving is off");
+}
+
+#[test]
+fn saving_without_room_is_refused() {
+    let Some(mut log) = open() else { return };
+    let e = log.saving(true).unwrap_err().to_string();
+    assert!(e.contains("pre-images"), "{e}");
+    assert_eq!(log.saved().count(), 0);
+}
