@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod chunks;
+mod control;
 mod engine;
 mod error;
 mod hot;

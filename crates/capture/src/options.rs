@@ -30,8 +30,12 @@ pub struct Options {
     pub output: PathBuf,
     /// Replace an existing recording.
     pub force: bool,
-    /// Checkpoints a second, greater than zero.
+    /// Checkpoints a second, greater than zero; with a budget or a limit of the pause, at most.
     pub hz: f64,
+    /// Share of the target's speed that recording may cost, 0 to 1. The rate follows.
+    pub budget: Option<f64>,
+    /// Pause that nine in ten boundaries should stay below. Rounds and rate follow.
+    pub max_pause: Option<Duration>,
     /// Stop after this long.
     pub duration: Option<Duration>,
     /// Stop after this many checkpoints.
@@ -63,6 +67,8 @@ impl Default for Options {
             output: PathBuf::from("run.still"),
             force: false,
             hz: 100.0,
+            budget: None,
+            max_pause: None,
             duration: None,
             count: None,
             precopy: Precopy::Auto,

@@ -4,12 +4,14 @@
 //! the store to fail. Whatever comes first decides what is done; nothing here takes a checkpoint
 //! itself.
 
+use crate::control::{self, Control, Cost};
 use crate::engine::{Engine, Outcome, Prepared};
 use crate::options::Options;
 use crate::paranoid::{Checker, Findings};
 use crate::pipeline::Pipeline;
 use crate::stats::Stats;
 use crate::{Error, tracker};
+use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -130,6 +132,9 @@ pub fn record(
         counts: Counts::default(),
         crashed: false,
         last_seen: Instant::now(),
+        control: control(options),
+        last_tick: Instant::now(),
+        recorder: 0.0,
     };
     let verdict = session.run();
     session.close(verdict, findings)
@@ -189,6 +194,24 @@ struct Session<'a> {
     counts: Counts,
     crashed: bool,
     last_seen: Instant,
+    /// Keeps the budget, if there is one.
+    control: Option<Control>,
+    last_tick: Instant,
+    /// Processor time of ours at the last judgement, seconds.
+    recorder: f64,
+}
+
+fn control(options: &Options) -> Option<Control> {
+    if options.budget.is_none() && options.max_pause.is_none() {
+        return None;
+    }
+    let goals = control::Goals {
+        ceiling: options.hz,
+        budget: options.budget,
+        max_pause: options.max_pause,
+    };
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    Some(Control::new(goals, processors))
 }
 
 impl Session<'_> {
@@ -240,6 +263,9 @@ impl Session<'_> {
                 goals.marks = Marks::default();
                 self.engine.parts().0.release()?;
             }
+            if self.engine.taken() > before {
+                self.steer(goals);
+            }
             match outcome {
                 Some(Outcome::Taken) => {}
                 Some(Outcome::Event(event)) => return self.event(event, goals),
@@ -276,6 +302,31 @@ impl Session<'_> {
             Wake::Event(event) => return self.event(event, goals),
         }
         Ok(None)
+    }
+
+    /// Sets rate and rounds for what is to be kept.
+    fn steer(&mut self, goals: &mut Goals) {
+        let Some(control) = &mut self.control else {
+            return;
+        };
+        let now = Instant::now();
+        let cost = Cost {
+            interval: now - self.last_tick,
+            ..self.engine.cost()
+        };
+        self.last_tick = now;
+        let recorder = &mut self.recorder;
+        control.tick(&cost, || {
+            let used = sched::processor_time().as_secs_f64();
+            let since = used - *recorder;
+            *recorder = used;
+            since
+        });
+        goals.period = control.period();
+        self.engine.set_rounds(control.rounds());
+        let ticks = goals.period.as_secs_f64() * self.options.hz;
+        let left_out = (ticks.round() as u32).saturating_sub(1);
+        self.engine.skip(left_out, SkipReason::Budget);
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake, Error> {

@@ -53,9 +53,18 @@ pub enum Command {
 /// What `record` and `attach` have in common.
 #[derive(Clone, Debug, Args)]
 pub struct CaptureArgs {
-    /// Checkpoints per second, 0.01 to 1000; fractions are allowed.
-    #[arg(long, value_name = "N", default_value = "100", value_parser = units::hz)]
-    pub hz: f64,
+    /// Checkpoints per second, 0.01 to 1000; fractions are allowed. auto: as many as the budget
+    /// allows (3 %, if none is stated).
+    #[arg(long, value_name = "N|auto", default_value = "100", value_parser = rate)]
+    pub hz: Rate,
+    /// Share of the target's speed that recording may cost, e.g. 3%. The rate stays below --hz as
+    /// far as needed.
+    #[arg(long, value_name = "PERCENT", value_parser = units::percent)]
+    pub budget: Option<f64>,
+    /// Pause that nine in ten checkpoints should stay below, e.g. 500us. Pre-copy rounds are added
+    /// as needed.
+    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    pub max_pause: Option<Duration>,
     /// Stop after this time, e.g. 500ms, 30s, 2m, 1h.
     #[arg(long = "for", value_name = "TIME", value_parser = units::time)]
     pub duration: Option<Duration>,
@@ -115,6 +124,22 @@ pub struct CaptureArgs {
     /// Print the summary as JSON on stdout when the recording ends.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `--hz`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// This many a second.
+    Fixed(f64),
+    /// As many as the budget allows.
+    Auto,
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    match text {
+        "auto" => Ok(Rate::Auto),
+        _ => units::hz(text).map(Rate::Fixed),
+    }
 }
 
 /// `--copy`.
@@ -330,7 +355,7 @@ mod tests {
             panic!("another command")
         };
         assert_eq!(record.command, ["ls", "--hz", "-v"]);
-        assert!((record.capture.hz - 0.5).abs() < 1e-12);
+        assert_eq!(record.capture.hz, Rate::Fixed(0.5));
     }
 
     #[test]

@@ -77,6 +77,18 @@ pub fn hz(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A share: `3%` or `3`, above 0 and up to 100, as 0 to 1.
+///
+/// # Errors
+/// What is wrong with it, for the user.
+pub fn percent(text: &str) -> Result<f64, String> {
+    let number = plain_number(text.strip_suffix('%').unwrap_or(text));
+    number
+        .filter(|n| *n > 0.0 && *n <= 100.0)
+        .map(|n| n / 100.0)
+        .ok_or_else(|| "a share looks like 3% or 0.5%, at most 100%".to_owned())
+}
+
 /// A number of digits and at most one point: what `f64` parses, without `inf`, `nan`, signs and
 /// exponents.
 fn plain_number(text: &str) -> Option<f64> {
@@ -159,6 +171,15 @@ pub fn show_wall(ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn percents() {
+        assert_eq!(percent("50%"), Ok(0.5));
+        assert_eq!(percent("25"), Ok(0.25));
+        for bad in ["", "%", "0%", "101%", "-3%", "nan%", "3%%"] {
+            assert!(percent(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn times() {

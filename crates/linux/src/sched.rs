@@ -4,6 +4,7 @@
 //! spinning threads took 36 ms for that reason alone, and less than 0.1 ms with SCHED_FIFO.
 
 use std::io;
+use std::time::Duration;
 
 /// What was got.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,15 @@ pub fn try_realtime() -> Precedence {
     } else {
         Precedence::None
     }
+}
+
+/// Processor time that all threads of this process have used.
+pub fn processor_time() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(
+        u64::try_from(used.tv_sec).unwrap_or(0),
+        u32::try_from(used.tv_nsec).unwrap_or(0),
+    )
 }
 
 /// `struct sched_attr`, as of its first version.

@@ -3,6 +3,7 @@
 use super::{ATTEMPTS, Engine, Outcome};
 use crate::Error;
 use crate::chunks::chunks;
+use crate::control::Cost;
 use crate::ledger::nanos;
 use crate::pipeline::{BATCH_PAGES, Batch, Pipeline, QUEUE_BATCHES};
 use crate::space::Space;
@@ -133,7 +134,15 @@ impl Engine {
         self.pace.boundary(dirty, &tick.phases);
         self.ledger
             .stop(StopKind::Boundary, begun, tick.pause_ns(), dirty);
-        let costs = self.strategy.costs(after, self.member.state.running());
+        let running = self.member.state.running();
+        self.cost = Cost {
+            stalled: Duration::from_nanos(tick.pause_ns() + tick.precopy_pause_ns),
+            pause: Duration::from_nanos(tick.pause_ns()),
+            faults: self.ledger.account().faults.write,
+            running,
+            ..Cost::default()
+        };
+        let costs = self.strategy.costs(after, running);
         self.ledger.account().hot = self.member.space.conclude(&costs);
         let checkpoint = Checkpoint {
             processes: vec![self.member.image()],

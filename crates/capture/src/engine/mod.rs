@@ -16,6 +16,7 @@ mod setup;
 pub use setup::Prepared;
 
 use crate::Error;
+use crate::control::Cost;
 use crate::ledger::{Ledger, nanos};
 use crate::options::{Options, Precopy};
 use crate::pipeline::Pipeline;
@@ -69,6 +70,10 @@ pub struct Engine {
     /// Arenas for witnesses to be used again; none unless paranoid.
     witnesses: Option<Receiver<PageArena>>,
     skipped: u32,
+    /// Pre-copy rounds asked for to keep the pause short.
+    rounds: u32,
+    /// What the last checkpoint cost, but for the interval.
+    cost: Cost,
     completed: Instant,
     /// Time the target stood still for completions since the last checkpoint.
     completion_ns: u64,
@@ -96,6 +101,8 @@ impl Engine {
             next: CheckpointId(0),
             witnesses,
             skipped: 0,
+            rounds: 0,
+            cost: Cost::default(),
             completed: started,
             completion_ns: 0,
         }
@@ -141,6 +148,16 @@ impl Engine {
         }
     }
 
+    /// What the last checkpoint cost, but for the interval.
+    pub const fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// Makes so many pre-copy rounds before each boundary, if the user has not said how many.
+    pub const fn set_rounds(&mut self, rounds: u32) {
+        self.rounds = rounds;
+    }
+
     /// What the last checkpoint does not hold.
     pub fn gaps(&self) -> Vec<Gap> {
         self.member.gaps()
@@ -170,7 +187,7 @@ impl Engine {
         if !dying {
             let rounds = match self.options.precopy {
                 Precopy::Fixed(rounds) => rounds,
-                Precopy::Auto => self.pace.rounds(full),
+                Precopy::Auto => self.pace.rounds(full).max(self.rounds),
             };
             for _ in 0..rounds {
                 match self.precopy(&mut tick, limit)? {

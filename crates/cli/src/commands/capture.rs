@@ -1,14 +1,17 @@
 //! What `record` and `attach` share: options, and the report at the end.
 
-use crate::args::{AccountDepth, CaptureArgs, Copy, Precopy};
+use crate::args::{AccountDepth, CaptureArgs, Copy, Precopy, Rate};
 use crate::exit::{Code, fail};
 use crate::output::{self, printable};
-use crate::units::{show_ns, show_size};
+use crate::units::{self, show_ns, show_size};
 use crate::usage;
 use serde::Serialize;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use stillframe_capture::{Copying, Error, Findings, Options, Report};
+
+/// Share of the target's speed that `--hz auto` may cost if nothing else is said.
+const AUTO_BUDGET: f64 = 0.03;
 
 /// The options meant by what was typed. `name`: what the recording is called if nothing was said.
 pub fn options(args: &CaptureArgs, name: &Path) -> Options {
@@ -22,7 +25,15 @@ pub fn options(args: &CaptureArgs, name: &Path) -> Options {
     Options {
         output,
         force: args.force,
-        hz: args.hz,
+        hz: match args.hz {
+            Rate::Fixed(hz) => hz,
+            Rate::Auto => units::MAX_HZ,
+        },
+        budget: match args.hz {
+            Rate::Auto if args.max_pause.is_none() => args.budget.or(Some(AUTO_BUDGET)),
+            _ => args.budget,
+        },
+        max_pause: args.max_pause,
         duration: args.duration,
         count: args.count,
         precopy: match args.precopy {
