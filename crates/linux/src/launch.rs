@@ -92,7 +92,7 @@ impl Tracee {
         let keep = [go_read.as_raw_fd(), report_write.as_raw_fd()];
         let child = spawn(&plan, keep, go_write.as_raw_fd())?;
         drop((go_read, report_write));
-        let first = match Running::seize(child) {
+        let first = match Running::seize(child, false) {
             Ok(first) => first,
             Err(e) => {
                 reap(child);

@@ -268,7 +268,7 @@ impl Injector {
             ..registers
         };
         if suspended {
-            stopped.set_extra_options(SUSPEND_SECCOMP)?;
+            halt.set_extra_options(tid, SUSPEND_SECCOMP)?;
         }
         // From this call on the thread can do without us.
         stopped.set_registers(&ours)?;
@@ -302,7 +302,7 @@ impl Injector {
         stopped.interrupt()?;
         stopped.set_blocked(away.blocked)?;
         if away.suspended {
-            stopped.set_extra_options(0)?;
+            halt.set_extra_options(away.tid, 0)?;
         }
         stopped.set_registers(&away.registers)?;
         halt.run_to_trap(away.tid, LIMIT)

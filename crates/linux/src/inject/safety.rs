@@ -188,12 +188,10 @@ pub(super) fn seccomp(halt: &Halt<'_>, tid: u32, policy: SeccompPolicy) -> Resul
         (0, _) => Ok(false),
         (STRICT, _) | (_, SeccompPolicy::Refuse) => refuse,
         (_, SeccompPolicy::Ignore) => Ok(false),
-        (_, SeccompPolicy::Suspend) => {
-            match halt.stopped(tid)?.set_extra_options(SUSPEND_SECCOMP) {
-                Ok(()) => Ok(true),
-                Err(e) if e.is_gone() => Err(e),
-                Err(_) => refuse,
-            }
-        }
+        (_, SeccompPolicy::Suspend) => match halt.set_extra_options(tid, SUSPEND_SECCOMP) {
+            Ok(()) => Ok(true),
+            Err(e) if e.is_gone() => Err(e),
+            Err(_) => refuse,
+        },
     }
 }

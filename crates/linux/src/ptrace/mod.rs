@@ -14,7 +14,7 @@ mod status;
 mod thread;
 
 pub use raw::{Dispatch, SyscallInfo};
-pub(crate) use raw::{wait_any_peek, wait_blocking};
+pub(crate) use raw::{same_memory, wait_any_peek, wait_blocking};
 pub use status::{Outcome, StopKind};
 pub use thread::{Resume, Running, Stopped, Waited};
 
@@ -24,5 +24,10 @@ pub use thread::{Resume, Running, Stopped, Waited};
 /// kernel sends the tracee the number of that stop as a signal. With this option that number is 133,
 /// which is no signal and is dropped; without it, it is SIGTRAP, and kills.
 ///
-/// There is no TRACEFORK and no TRACEVFORK: children are not ours. There is no EXITKILL, of course.
+/// There is no TRACEFORK and no TRACEVFORK ([`FOLLOW`] has them): children are not ours. There is no
+/// EXITKILL, of course.
 pub const OPTIONS: u32 = raw::OPTIONS;
+
+/// Options that tracees have besides if their children are to be ours. The kernel then seizes a
+/// child before it runs, with the same options, and it stops before its first instruction.
+pub const FOLLOW: u32 = raw::FOLLOW;

@@ -11,6 +11,9 @@ pub(super) const OPTIONS: u32 = (libc::PTRACE_O_TRACECLONE
     | libc::PTRACE_O_TRACEEXIT
     | libc::PTRACE_O_TRACESYSGOOD) as u32;
 
+/// What makes children ours too.
+pub(super) const FOLLOW: u32 = (libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK) as u32;
+
 /// Bytes of a `siginfo_t`.
 pub(super) const SIGINFO: usize = 128;
 
@@ -390,6 +393,24 @@ pub(super) fn get_syscall_info(tid: u32) -> Result<SyscallInfo> {
         libc::PTRACE_SYSCALL_INFO_SECCOMP => SyscallInfo::Seccomp,
         _ => SyscallInfo::None,
     })
+}
+
+/// Whether two processes have one address space; `None` where the kernel does not tell (no `kcmp`,
+/// or one of them is gone).
+pub(crate) fn same_memory(a: u32, b: u32) -> Option<bool> {
+    const KCMP_VM: c_long = 1;
+    // SAFETY: no memory is passed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_kcmp,
+            c_long::from(a),
+            c_long::from(b),
+            KCMP_VM,
+            0,
+            0,
+        )
+    };
+    (result >= 0).then_some(result == 0)
 }
 
 pub(super) fn robust_list(tid: u32) -> Result<(u64, u64)> {

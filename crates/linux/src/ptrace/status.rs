@@ -11,8 +11,13 @@ pub enum StopKind {
     Signal(i32),
     /// Entering or leaving a system call.
     Syscall,
-    /// Inside `clone`, the new thread made.
+    /// Inside `clone`, the new thread made, or a process that tells its end by another signal than
+    /// SIGCHLD.
     Clone,
+    /// Inside `fork` or a call like it, the new process made.
+    Fork,
+    /// Inside `vfork` or a call like it, the new process made, before the wait for it.
+    Vfork,
     /// Inside `execve`, the new program in place.
     Exec,
     /// Exiting, its memory still there.
@@ -31,6 +36,8 @@ impl StopKind {
             libc::PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Self::Trap,
             libc::PTRACE_EVENT_STOP => Self::Group(signal),
             libc::PTRACE_EVENT_CLONE => Self::Clone,
+            libc::PTRACE_EVENT_FORK => Self::Fork,
+            libc::PTRACE_EVENT_VFORK => Self::Vfork,
             libc::PTRACE_EVENT_EXEC => Self::Exec,
             libc::PTRACE_EVENT_EXIT => Self::Exit,
             other => Self::Other(other),
@@ -65,7 +72,9 @@ mod tests {
         assert_eq!(StopKind::from_status(5 | (3 << 8)), StopKind::Clone);
         assert_eq!(StopKind::from_status(5 | (4 << 8)), StopKind::Exec);
         assert_eq!(StopKind::from_status(5 | (6 << 8)), StopKind::Exit);
-        assert_eq!(StopKind::from_status(5 | (1 << 8)), StopKind::Other(1));
+        assert_eq!(StopKind::from_status(5 | (1 << 8)), StopKind::Fork);
+        assert_eq!(StopKind::from_status(5 | (2 << 8)), StopKind::Vfork);
+        assert_eq!(StopKind::from_status(5 | (7 << 8)), StopKind::Other(7));
         assert_eq!(StopKind::from_status(64), StopKind::Signal(64));
     }
 }

@@ -43,12 +43,13 @@ pub enum Resume {
 }
 
 impl Running {
-    /// Seizes a thread with [`OPTIONS`](super::OPTIONS). It is not stopped by that.
+    /// Seizes a thread with [`OPTIONS`](super::OPTIONS), and with [`FOLLOW`](super::FOLLOW) if its
+    /// children are to be ours. It is not stopped by that.
     ///
     /// # Errors
     /// [`Error::ThreadGone`], or the kernel's refusal (EPERM).
-    pub fn seize(tid: u32) -> Result<Self> {
-        raw::seize(tid, raw::OPTIONS).map(|()| Self { tid })
+    pub fn seize(tid: u32, follow: bool) -> Result<Self> {
+        raw::seize(tid, options(follow)).map(|()| Self { tid })
     }
 
     /// A thread that the kernel attached to us because a tracee made it.
@@ -297,10 +298,14 @@ impl Stopped {
         Ok((head != 0).then_some(RobustList { head, length }))
     }
 
-    /// Changes the options of this tracee, [`OPTIONS`](super::OPTIONS) and `extra`.
-    pub(crate) fn set_extra_options(&self, extra: u32) -> Result<()> {
-        raw::set_options(self.tid, raw::OPTIONS | extra)
+    /// Changes the options of this tracee: those it is seized with, and `extra`.
+    pub(crate) fn set_options(&self, follow: bool, extra: u32) -> Result<()> {
+        raw::set_options(self.tid, options(follow) | extra)
     }
+}
+
+const fn options(follow: bool) -> u32 {
+    raw::OPTIONS | if follow { raw::FOLLOW } else { 0 }
 }
 
 fn parse_siginfo(raw: &[u8; SIGINFO]) -> SigInfo {

@@ -2,12 +2,13 @@
 
 use super::error::{self, AttachError};
 use super::status::{self, Status};
-use super::{Bell, Tracee};
+use super::{Bell, Birth, Tracee};
 use crate::error::{Error, Result, Target};
 use crate::ptrace::Running;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::marker::PhantomData;
+use std::rc::Rc;
 
 /// Rounds of listing threads before giving up on a process that makes them faster than they can be
 /// seized. Seized threads attach what they make, so two rounds are the rule.
@@ -19,15 +20,26 @@ impl Tracee {
     /// # Errors
     /// [`AttachError`] tells what stands in the way, and what to do.
     pub fn attach(pid: u32) -> Result<Self, AttachError> {
+        Self::attach_with(pid, false, Rc::new(Bell::new()?))
+    }
+
+    /// The same; `follow`: for a family.
+    pub(super) fn attach_with(pid: u32, follow: bool, bell: Rc<Bell>) -> Result<Self, AttachError> {
         error::examine(pid)?;
-        match Running::seize(pid) {
-            Ok(first) => Ok(Self::with_first(pid, first)?),
+        match Running::seize(pid, follow) {
+            Ok(first) => {
+                let mut this = Self::empty(pid, follow, bell)?;
+                this.add(first);
+                this.seize_all()?;
+                this.queue.clear();
+                Ok(this)
+            }
             // A first thread that has ended cannot be seized, the others can.
             Err(Error::Syscall { source, .. }) if source.raw_os_error() == Some(libc::EPERM) => {
                 if !ended(pid) {
                     return Err(error::explain(pid));
                 }
-                let mut this = Self::empty(pid)?;
+                let mut this = Self::empty(pid, follow, bell)?;
                 this.seize_all().map_err(|e| match e.errno() {
                     Some(libc::EPERM) => error::explain(pid),
                     _ => AttachError::Other(e),
@@ -45,14 +57,25 @@ impl Tracee {
 
     /// A process whose first thread is seized.
     pub(crate) fn with_first(pid: u32, first: Running) -> Result<Self> {
-        let mut this = Self::empty(pid)?;
+        let mut this = Self::empty(pid, false, Rc::new(Bell::new()?))?;
         this.add(first);
         this.seize_all()?;
         this.queue.clear();
         Ok(this)
     }
 
-    fn empty(pid: u32) -> Result<Self> {
+    /// A process that the kernel attached when a followed one made it.
+    pub(super) fn born(pid: u32, birth: Birth, bell: Rc<Bell>) -> Result<Self> {
+        let mut this = Self::empty(pid, true, bell)?;
+        this.birth = birth;
+        this.add(Running::adopted(pid));
+        if let Some(first) = this.threads.first_mut() {
+            first.newborn = true;
+        }
+        Ok(this)
+    }
+
+    fn empty(pid: u32, follow: bool, bell: Rc<Bell>) -> Result<Self> {
         let open = |path: String| {
             File::open(&path).map_err(|source| match source.raw_os_error() {
                 Some(libc::ENOENT | libc::ESRCH) => Error::ProcessGone(pid),
@@ -69,12 +92,17 @@ impl Tracee {
             tids: Vec::new(),
             workers: Vec::new(),
             strays: Vec::new(),
+            follow,
+            children: Vec::new(),
+            birth: Birth::Over,
+            guest: None,
+            stalls: Vec::new(),
             queue: VecDeque::new(),
             job_stopped: false,
             dying: None,
             doomed: false,
             outcome: None,
-            bell: Bell::new()?,
+            bell,
             status_file: open(format!("/proc/{pid}/status"))?,
             status: Status::default(),
             task_dir: open(format!("/proc/{pid}/task"))?,
@@ -97,7 +125,7 @@ impl Tracee {
                     self.workers.push(tid);
                     continue;
                 }
-                match Running::seize(tid) {
+                match Running::seize(tid, self.follow) {
                     Ok(running) => {
                         self.add(running);
                         self.tell_change();

@@ -9,6 +9,7 @@
 use crate::error::{Error, Result, Target};
 use crate::ptrace::wait_blocking;
 use crate::signals::Interrupt;
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
@@ -145,13 +146,13 @@ impl Bell {
     /// Sleeps until this thread, which must be traced and not stopped, has a report. Comes back
     /// without one from time to time, so that the clock and other threads can be looked at, until
     /// [`Bell::rest`].
-    pub(super) fn watch(&mut self, tid: u32) -> Result<()> {
+    pub(super) fn watch(&self, tid: u32) -> Result<()> {
         self.alarm.set(true)?;
         wait_blocking(tid).map(|_| ())
     }
 
     /// Ends the interruptions of [`Bell::watch`].
-    pub(super) fn rest(&mut self) {
+    pub(super) fn rest(&self) {
         // It can only fail for a timer that does not exist.
         let _ = self.alarm.set(false);
     }
@@ -218,7 +219,7 @@ impl Bell {
 #[derive(Debug)]
 struct Alarm {
     timer: libc::timer_t,
-    set: bool,
+    set: Cell<bool>,
 }
 
 /// How often.
@@ -251,11 +252,14 @@ impl Alarm {
         if made != 0 {
             return Err(Error::last("timer_create", Target::Us));
         }
-        Ok(Self { timer, set: false })
+        Ok(Self {
+            timer,
+            set: Cell::new(false),
+        })
     }
 
-    fn set(&mut self, on: bool) -> Result<()> {
-        if self.set == on {
+    fn set(&self, on: bool) -> Result<()> {
+        if self.set.get() == on {
             return Ok(());
         }
         let every = timespec(if on { ALARM } else { Duration::ZERO });
@@ -270,7 +274,7 @@ impl Alarm {
         if done != 0 {
             return Err(Error::last("timer_settime", Target::Us));
         }
-        self.set = on;
+        self.set.set(on);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! What each report means, and what is done about it.
 
 use super::status;
-use super::{DYING_LIMIT, Dying, Event, State, Tracee, WONDER_LIMIT};
+use super::{Birth, Child, DYING_LIMIT, Dying, Event, State, Tracee, WONDER_LIMIT};
 use crate::error::{Error, Result};
 use crate::ptrace::{Outcome, Resume, Running, StopKind, Stopped, Waited, wait_any_peek};
 use std::time::{Duration, Instant};
@@ -33,10 +33,10 @@ impl Tracee {
             let taken = if self.find(tid).is_some() {
                 self.poll(tid, mode)?
             } else if self.strays.iter().any(|s| s.tid() == tid) {
-                self.poll_stray(tid)?
+                poll_stray(&mut self.strays, tid)?
             } else if is_tracee {
                 // A new thread, whose maker's report has not been taken yet.
-                self.adopt(tid);
+                self.adopt(tid, StopKind::Clone);
                 true
             } else {
                 // The end of a child that has nothing to do with this, and hides what is behind it.
@@ -54,7 +54,7 @@ impl Tracee {
     }
 
     /// Whether a thread is held before a signal is delivered to it.
-    fn holds_a_signal(&self) -> bool {
+    pub(super) fn holds_a_signal(&self) -> bool {
         self.threads.iter().any(|t| match &t.state {
             State::Stopped(s) => matches!(s.kind(), StopKind::Signal(_)),
             _ => false,
@@ -74,7 +74,7 @@ impl Tracee {
             at = self.threads.partition_point(|t| t.tid <= tid);
         }
         for tid in self.strays.iter().map(Running::tid).collect::<Vec<_>>() {
-            any |= self.poll_stray(tid)?;
+            any |= poll_stray(&mut self.strays, tid)?;
         }
         Ok(any)
     }
@@ -138,37 +138,25 @@ impl Tracee {
             self.threads.clear();
             self.list_tids();
             self.outcome = Some(outcome);
-            self.queue.push_back(Event::Ended(outcome));
+            if self.birth == Birth::Over {
+                self.queue.push_back(Event::Ended(outcome));
+            }
         } else {
             self.tell_change();
         }
     }
 
-    fn poll_stray(&mut self, tid: u32) -> Result<bool> {
-        let Some(at) = self.strays.iter().position(|s| s.tid() == tid) else {
-            return Ok(false);
-        };
-        match self.strays.swap_remove(at).try_wait() {
-            Ok(Waited::Running(r)) => {
-                self.strays.push(r);
-                Ok(false)
-            }
-            Ok(Waited::Stopped(s)) => s.detach(0).map(|()| true),
-            Ok(Waited::Ended(_)) => Ok(true),
-            Err(e) if e.is_gone() => Ok(true),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Takes in what the kernel attached: a thread, or a process that shares our tracee's memory,
-    /// which is let go at its first stop.
-    fn adopt(&mut self, tid: u32) {
+    /// Takes in what the kernel attached: a thread, or a process. A process is left to the family,
+    /// or else let go at its first stop.
+    fn adopt(&mut self, tid: u32, how: StopKind) {
         if self.find(tid).is_some() || self.strays.iter().any(|s| s.tid() == tid) {
             return;
         }
         if status::is_thread_of(self.pid, tid) {
             self.add(Running::adopted(tid));
             self.tell_change();
+        } else if self.follow {
+            self.children.push(Child { pid: tid, how });
         } else {
             self.strays.push(Running::adopted(tid));
         }
@@ -178,6 +166,17 @@ impl Tracee {
     fn handle(&mut self, at: usize, s: Stopped, listening: bool, mode: Mode) -> Result<()> {
         let tid = s.tid();
         let state = match s.kind() {
+            StopKind::Trap | StopKind::Group(_)
+                if self.threads.get(at).is_some_and(|t| t.newborn) =>
+            {
+                self.note_job(s.kind(), listening);
+                if let Some(thread) = self.threads.get_mut(at) {
+                    thread.newborn = false;
+                    thread.held = true;
+                }
+                self.put(tid, State::Stopped(s));
+                return self.tell_birth();
+            }
             StopKind::Trap | StopKind::Group(_)
                 if self.threads.get(at).is_some_and(|t| t.execed) =>
             {
@@ -217,13 +216,13 @@ impl Tracee {
                     State::Running(go_on(s, signal, mode)?)
                 }
             }
-            StopKind::Clone => {
+            how @ (StopKind::Clone | StopKind::Fork | StopKind::Vfork) => {
                 let child = s.message();
                 let state = State::Running(go_on(s, 0, mode)?);
                 match child {
                     Ok(child) => {
                         self.put(tid, state);
-                        self.adopt(u32::try_from(child).unwrap_or(0));
+                        self.adopt(u32::try_from(child).unwrap_or(0), how);
                         return Ok(());
                     }
                     Err(e) if e.is_gone() => state,
@@ -234,6 +233,7 @@ impl Tracee {
                 // Every other thread is gone, whoever called it.
                 self.threads.retain(|t| t.tid == tid);
                 self.dying = None;
+                self.guest = None;
                 self.tell_change();
                 // In this stop the call has not returned. The next one comes before the program's
                 // first instruction, and is one in which registers are what they will be.
@@ -242,6 +242,7 @@ impl Tracee {
                     thread.execed = true;
                     thread.zombie = false;
                     thread.held = false;
+                    thread.newborn = false;
                     thread.state = State::Running(running);
                 }
                 self.list_tids();
@@ -256,11 +257,38 @@ impl Tracee {
 
     fn put(&mut self, tid: u32, state: State) {
         let ending = matches!(state, State::Ending(_));
+        let stopped = matches!(state, State::Stopped(_));
         if let Some(thread) = self.find(tid).and_then(|at| self.threads.get_mut(at)) {
             thread.state = state;
+            if stopped {
+                thread.seen = Instant::now();
+            }
         }
         if ending {
             self.list_tids();
+        }
+    }
+
+    /// Tells of a birth once the child has stopped and its parent is known. One that shares memory
+    /// is let go.
+    pub(super) fn tell_birth(&mut self) -> Result<()> {
+        let waits = self.threads.iter().any(|t| t.newborn);
+        let Birth::Expected { parent } = self.birth else {
+            return Ok(());
+        };
+        if waits || self.has_exited() {
+            return Ok(());
+        }
+        self.birth = Birth::Over;
+        let shares_memory = self.guest.is_some();
+        self.queue.push_back(Event::Born {
+            parent,
+            shares_memory,
+        });
+        if shares_memory {
+            self.release()
+        } else {
+            Ok(())
         }
     }
 
@@ -299,7 +327,8 @@ impl Tracee {
     }
 
     fn handle_exit(&mut self, at: usize, s: Stopped) -> Result<State> {
-        if self.doomed {
+        // Who was never told to be born does not die either.
+        if self.doomed || self.birth != Birth::Over {
             return Ok(State::Ending(s.resume(Resume::Continue, 0)?));
         }
         let (message, registers) = match (s.message(), s.registers()) {
@@ -403,6 +432,29 @@ impl Tracee {
         } else {
             Some(Instant::now() + Duration::from_millis(2))
         }
+    }
+}
+
+/// Asks one stray, which is let go when it has stopped. Returns whether it had a report.
+pub(super) fn poll_stray(strays: &mut Vec<Running>, tid: u32) -> Result<bool> {
+    let Some(at) = strays.iter().position(|s| s.tid() == tid) else {
+        return Ok(false);
+    };
+    match strays.swap_remove(at).try_wait() {
+        Ok(Waited::Running(r)) => {
+            strays.push(r);
+            Ok(false)
+        }
+        Ok(Waited::Stopped(s)) => {
+            let signal = match s.kind() {
+                StopKind::Signal(n) => n,
+                _ => 0,
+            };
+            s.detach(signal).map(|()| true)
+        }
+        Ok(Waited::Ended(_)) => Ok(true),
+        Err(e) if e.is_gone() => Ok(true),
+        Err(e) => Err(e),
     }
 }
 

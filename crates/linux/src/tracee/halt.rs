@@ -24,6 +24,15 @@ impl<'a> Halt<'a> {
         }
     }
 
+    /// One process of several that stand still together: not resumed when this goes.
+    pub(super) const fn part(tracee: &'a mut Tracee, stopped_at: Instant) -> Self {
+        Self {
+            tracee,
+            stopped_at,
+            resumed: true,
+        }
+    }
+
     /// The process.
     pub const fn pid(&self) -> u32 {
         self.tracee.pid
@@ -44,7 +53,14 @@ impl<'a> Halt<'a> {
         self.stopped_at
     }
 
-    /// Resumes all threads, those held for an event excepted.
+    /// When a thread was seen to have stopped.
+    pub fn seen_stopped(&self, tid: u32) -> Option<Instant> {
+        let thread = self.tracee.threads.get(self.tracee.find(tid)?)?;
+        matches!(thread.state, State::Stopped(_)).then_some(thread.seen)
+    }
+
+    /// Resumes all threads, those held for an event excepted. How long each stood still is then
+    /// told by [`Tracee::stalls`].
     ///
     /// # Errors
     /// The kernel's; all threads have been tried.
@@ -60,6 +76,11 @@ impl<'a> Halt<'a> {
             Some(State::Stopped(s)) => Ok(s),
             _ => Err(Error::ThreadGone(tid)),
         }
+    }
+
+    /// Changes the options of a thread: those it was seized with, and `extra`.
+    pub(crate) fn set_extra_options(&self, tid: u32, extra: u32) -> Result<()> {
+        self.stopped(tid)?.set_options(self.tracee.follow, extra)
     }
 
     /// General registers of a thread.

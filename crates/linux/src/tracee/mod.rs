@@ -3,7 +3,8 @@
 //! [`Tracee`] keeps every thread of one process seized while threads come and go, and answers two
 //! questions: *what happens next* ([`Tracee::wait`]) and *hold still* ([`Tracee::stop`]). Between
 //! the two the process runs as if we were not there: signals are passed on with what they came
-//! with, job control works, children are left alone.
+//! with, job control works, children are left alone. [`Family`] does the same for a process and
+//! its descendants.
 //!
 //! How it knows that it has all threads: every thread is seized with TRACECLONE, so a new one is
 //! attached by the kernel before it runs, and its maker stops to report it. Hence, once every known
@@ -18,7 +19,9 @@ mod attach;
 mod bell;
 mod error;
 mod events;
+mod family;
 mod halt;
+mod stalls;
 mod status;
 mod stop;
 mod wait;
@@ -29,7 +32,9 @@ pub use crate::ptrace::Outcome;
 pub use bell::prepare;
 pub(crate) use bell::{block, first_mask, set_of, signal_fd, take_signal};
 pub use error::{AttachError, Forbidden};
+pub use family::{Family, FamilyHalt, FamilyStop, FamilyWake};
 pub use halt::Halt;
+pub use stalls::Stall;
 pub use stop::Stop;
 pub use wait::Wake;
 
@@ -40,6 +45,7 @@ use status::Status;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use stillframe_image::SigInfo;
 
@@ -73,6 +79,15 @@ pub enum Event {
     JobStopped,
     /// Job control let it go on.
     JobContinued,
+    /// It was made by a followed process ([`Family`]); it says so itself.
+    Born {
+        /// Who made it.
+        parent: u32,
+        /// It runs in its parent's memory (`vfork`, `posix_spawn`, `clone` with CLONE_VM) and is
+        /// not a process of its own before it execs. It is not held. Without that, it is held
+        /// before its first instruction, until [`Family::release`].
+        shares_memory: bool,
+    },
 }
 
 impl Event {
@@ -80,7 +95,14 @@ impl Event {
     const fn is_urgent(&self) -> bool {
         matches!(
             self,
-            Self::Exec | Self::Fatal { .. } | Self::Exiting { .. } | Self::Ended(_)
+            Self::Exec
+                | Self::Fatal { .. }
+                | Self::Exiting { .. }
+                | Self::Ended(_)
+                | Self::Born {
+                    shares_memory: false,
+                    ..
+                }
         )
     }
 }
@@ -100,13 +122,21 @@ pub struct Tracee {
     workers: Vec<u32>,
     /// Processes that share memory with a tracee and were attached to us with it, on their way out.
     strays: Vec<Running>,
+    /// Its children are ours too.
+    follow: bool,
+    /// Children it was seen to make, for the family to take in.
+    children: Vec<Child>,
+    birth: Birth,
+    /// It runs in another process's memory.
+    guest: Option<Guest>,
+    stalls: Vec<Stall>,
     queue: VecDeque<Event>,
     job_stopped: bool,
     dying: Option<Dying>,
     /// Its exit has been reported and released: exit stops need no more attention.
     doomed: bool,
     outcome: Option<Outcome>,
-    bell: Bell,
+    bell: Rc<Bell>,
     status_file: File,
     status: Status,
     task_dir: File,
@@ -121,6 +151,10 @@ struct Thread {
     held: bool,
     /// It has execed and will be held once its trap comes.
     execed: bool,
+    /// Made by a followed process, and its first stop is to come.
+    newborn: bool,
+    /// When it was seen to have stopped.
+    seen: Instant,
     /// Ended, but not to be reaped while others live.
     zombie: bool,
     /// Interrupted system calls.
@@ -137,6 +171,36 @@ enum State {
     Ending(Running),
     /// Between two states.
     Moving,
+}
+
+/// A process that a followed one has made.
+#[derive(Clone, Copy, Debug)]
+struct Child {
+    pid: u32,
+    /// What its parent called, by the stop that told of it.
+    how: StopKind,
+}
+
+/// How far a process that was made by a followed one has come into the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Birth {
+    /// It was there before, or all has been told.
+    Over,
+    /// It has reported before its parent told of it.
+    Unclaimed { since: Instant },
+    /// Its parent has told of it, its own first stop is to come.
+    Expected { parent: u32 },
+}
+
+/// A process in another one's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Guest {
+    /// Whose memory it is.
+    host: u32,
+    /// Who made it: the host, or another of its guests.
+    maker: u32,
+    /// Its maker waits in the kernel until it execs or ends, and cannot be stopped until then.
+    awaited: bool,
 }
 
 /// The process seems to be on its way out.
@@ -244,6 +308,16 @@ impl Tracee {
                 }
             }
         }
+        self.detach_stopped()?;
+        match stuck {
+            Some((tid, why)) if self.threads.iter().any(|t| t.tid == tid) => {
+                Err(Error::StillAttached { tid, why })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn detach_stopped(&mut self) -> Result<()> {
         for thread in &mut self.threads {
             match std::mem::replace(&mut thread.state, State::Moving) {
                 State::Stopped(s) => {
@@ -258,12 +332,7 @@ impl Tracee {
         }
         self.threads.retain(|t| !matches!(t.state, State::Moving));
         self.list_tids();
-        match stuck {
-            Some((tid, why)) if self.threads.iter().any(|t| t.tid == tid) => {
-                Err(Error::StillAttached { tid, why })
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn find(&self, tid: u32) -> Option<usize> {
@@ -292,6 +361,8 @@ impl Tracee {
                     state,
                     held: false,
                     execed: false,
+                    newborn: false,
+                    seen: Instant::now(),
                     zombie: false,
                     waits: waits::Waits::default(),
                 },

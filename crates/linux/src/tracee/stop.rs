@@ -3,7 +3,7 @@
 use super::events::Mode;
 use super::halt::Halt;
 use super::status::{self, Status};
-use super::{Event, State, Tracee};
+use super::{Event, Stall, State, Tracee};
 use crate::error::{Error, Result};
 use crate::ptrace::{Resume, StopKind};
 use std::time::{Duration, Instant};
@@ -26,10 +26,11 @@ pub enum Stop<'a> {
 }
 
 /// How often threads other than the one waited for are looked at.
-const LOOK_AROUND: Duration = Duration::from_millis(2);
+pub(super) const LOOK_AROUND: Duration = Duration::from_millis(2);
 
+/// How a thread that is not stopped will come to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moving {
+pub(super) enum Moving {
     /// It will report something.
     ToReport,
     /// It becomes a zombie that waits for other threads, and nobody is told.
@@ -86,7 +87,7 @@ impl Tracee {
         if self.has_exited() {
             return Err(Error::ProcessGone(self.pid));
         }
-        self.interrupt_all(0)?;
+        self.interrupt_all()?;
         let brought = self.gather(end);
         self.bell.rest();
         brought
@@ -134,7 +135,7 @@ impl Tracee {
     /// A thread that can still touch memory. One past its exit stop can, until it is reaped: the
     /// kernel clears its tid address and marks its robust futexes then. The first thread is not
     /// reaped before the others, so it is looked at.
-    fn first_moving(&mut self) -> Option<(u32, Moving)> {
+    pub(super) fn first_moving(&mut self) -> Option<(u32, Moving)> {
         let pid = self.pid;
         self.threads.iter_mut().find_map(|t| match t.state {
             State::Stopped(_) => None,
@@ -156,11 +157,9 @@ impl Tracee {
         })
     }
 
-    fn interrupt_all(&self, after: u32) -> Result<()> {
+    pub(super) fn interrupt_all(&self) -> Result<()> {
         for thread in &self.threads {
-            if let State::Running(r) | State::Listening(r) = &thread.state
-                && thread.tid > after
-            {
+            if let State::Running(r) | State::Listening(r) = &thread.state {
                 match r.interrupt() {
                     Err(e) if !e.is_gone() => return Err(e),
                     _ => {}
@@ -171,7 +170,7 @@ impl Tracee {
     }
 
     /// Compares the number of threads with those we have. If it differs, seizes what is missing.
-    fn has_all_threads(&mut self) -> Result<bool> {
+    pub(super) fn has_all_threads(&mut self) -> Result<bool> {
         let expected = self.threads.len() + self.workers.len();
         if status::count_threads(&self.task_dir).is_none_or(|n| n == expected) {
             return Ok(true);
@@ -182,24 +181,33 @@ impl Tracee {
             // Helpers of the kernel, or threads that have ended and are not reaped yet.
             return Ok(true);
         }
-        self.interrupt_all(0)?;
+        self.interrupt_all()?;
         Ok(false)
     }
 
     /// Resumes every stopped thread that is not held.
     pub(super) fn let_run(&mut self) -> Result<()> {
         let mut failed = None;
+        self.stalls.clear();
         for thread in &mut self.threads {
             if thread.held {
                 continue;
             }
             let next = match std::mem::replace(&mut thread.state, State::Moving) {
-                State::Stopped(s) => match s.kind() {
-                    StopKind::Group(_) => s.listen().map(State::Listening),
-                    StopKind::Signal(n) => s.resume(Resume::Continue, n).map(State::Running),
-                    StopKind::Exit => s.resume(Resume::Continue, 0).map(State::Ending),
-                    _ => s.resume(Resume::Continue, 0).map(State::Running),
-                },
+                State::Stopped(s) => {
+                    let next = match s.kind() {
+                        StopKind::Group(_) => s.listen().map(State::Listening),
+                        StopKind::Signal(n) => s.resume(Resume::Continue, n).map(State::Running),
+                        StopKind::Exit => s.resume(Resume::Continue, 0).map(State::Ending),
+                        _ => s.resume(Resume::Continue, 0).map(State::Running),
+                    };
+                    self.stalls.push(Stall {
+                        tid: thread.tid,
+                        stopped: thread.seen,
+                        resumed: Instant::now(),
+                    });
+                    next
+                }
                 other => Ok(other),
             };
             match next {
@@ -210,7 +218,7 @@ impl Tracee {
         failed.map_or(Ok(()), Err)
     }
 
-    fn why_not_stopped(&self, tid: u32) -> String {
+    pub(super) fn why_not_stopped(&self, tid: u32) -> String {
         const FORK_LIKE: [i64; 3] = [56, 58, 435];
         let state = Status::read_thread(self.pid, tid)
             .ok()

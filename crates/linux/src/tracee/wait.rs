@@ -19,7 +19,7 @@ pub enum Wake {
 }
 
 /// How long reports are taken in a row before the clock and the descriptors are looked at.
-const SLICE: Duration = Duration::from_millis(10);
+pub(super) const SLICE: Duration = Duration::from_millis(10);
 
 impl Tracee {
     /// Lets the process run until something happens that its recorder may want to know. What needs

@@ -12,6 +12,7 @@
 
 mod attaching;
 mod events;
+mod family;
 mod injecting;
 mod killed;
 mod measure;
@@ -31,6 +32,11 @@ fn main() -> ExitCode {
     {
         killed::be_a_tracer(pid.parse().unwrap());
     }
+    if let [mode, pid] = args.as_slice()
+        && mode == "--be-a-follower"
+    {
+        family::be_a_follower(pid.parse().unwrap());
+    }
     let filters: Vec<&String> = args.iter().filter(|a| !a.starts_with('-')).collect();
     let ignored = args
         .iter()
@@ -40,6 +46,7 @@ fn main() -> ExitCode {
         events::TESTS,
         injecting::TESTS,
         killed::TESTS,
+        family::TESTS,
     ]
     .concat();
     if ignored {

@@ -14,7 +14,7 @@ pub fn targets() -> Option<&'static Path> {
     DIRECTORY
         .get_or_init(|| {
             let directory = tempfile::tempdir().unwrap();
-            for name in ["registers", "calls", "scenes"] {
+            for name in ["registers", "calls", "scenes", "tree"] {
                 let source = format!("{}/tests/targets/{name}.c", env!("CARGO_MANIFEST_DIR"));
                 let done = Command::new("cc")
                     .args([
