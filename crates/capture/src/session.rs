@@ -367,7 +367,11 @@ impl Session<'_> {
     fn event(&mut self, event: Event, goals: &mut Goals) -> Result<Option<Verdict>, Error> {
         tracing::debug!(?event, "target");
         match event {
-            Event::ThreadsChanged | Event::JobStopped | Event::JobContinued => {}
+            // A single process is not told of births.
+            Event::ThreadsChanged
+            | Event::JobStopped
+            | Event::JobContinued
+            | Event::Born { .. } => {}
             Event::Exec => {
                 self.engine.replaced()?;
                 // The next tick, at once, is the first checkpoint of the new program, which is held

@@ -79,7 +79,8 @@ pub enum Event {
     JobStopped,
     /// Job control let it go on.
     JobContinued,
-    /// It was made by a followed process ([`Family`]); it says so itself.
+    /// It was made by a followed process ([`Family`]); it says so itself. One that is killed before
+    /// it has stopped for the first time never says so, nor that it ended.
     Born {
         /// Who made it.
         parent: u32,
