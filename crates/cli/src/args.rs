@@ -44,6 +44,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Say what this kernel and these privileges allow, and what will be used.
     Doctor(DoctorArgs),
+    /// Measure what recording costs on this machine.
+    Bench(stillframe_bench::BenchArgs),
     /// Print a completion script for a shell.
     Completions(CompletionsArgs),
     /// Write the manual pages into a directory.

@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use stillframe_e2e::scenarios::{self, cost};
+use stillframe_e2e::scenarios;
 use stillframe_e2e::{Length, Scenario, runner};
 
 /// Runs end-to-end scenarios of stillframe.
@@ -43,30 +43,6 @@ enum Command {
         #[arg(long, default_value_t = Length::SOAK.cases)]
         cases: u32,
     },
-    /// Measure what recording costs.
-    Cost {
-        /// Memory of the target, MiB.
-        #[arg(long, default_value_t = 512)]
-        mib: u32,
-        /// Writing threads; several settings when repeated.
-        #[arg(long, default_values_t = [1, 2])]
-        threads: Vec<u32>,
-        /// Pages dirtied per interval.
-        #[arg(long, default_value_t = 1000)]
-        dirty: u32,
-        /// Checkpoints per second.
-        #[arg(long, default_value_t = 100)]
-        hz: u32,
-        /// Seconds of each run.
-        #[arg(long, default_value_t = 8)]
-        seconds: u32,
-        /// Pairs of runs.
-        #[arg(long, default_value_t = 5)]
-        pairs: u32,
-        /// More options for `still attach`, after `--`.
-        #[arg(last = true)]
-        options: Vec<String>,
-    },
 }
 
 fn main() -> ExitCode {
@@ -100,35 +76,6 @@ fn main() -> ExitCode {
                 ..Length::SOAK
             },
         ),
-        Command::Cost {
-            mib,
-            threads,
-            dirty,
-            hz,
-            seconds,
-            pairs,
-            options,
-        } => {
-            let options: Vec<&str> = options.iter().map(String::as_str).collect();
-            for threads in threads {
-                let setting = cost::Setting {
-                    mib,
-                    threads,
-                    dirty,
-                    hz,
-                    seconds,
-                    pairs,
-                };
-                match cost::measure(&setting, &options) {
-                    Ok(report) => println!("{report}"),
-                    Err(error) => {
-                        eprintln!("still-e2e: {error:#}");
-                        return ExitCode::FAILURE;
-                    }
-                }
-            }
-            return ExitCode::SUCCESS;
-        }
     };
     report(&all, &names, &length)
 }

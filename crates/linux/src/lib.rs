@@ -22,6 +22,7 @@ pub mod signals;
 #[cfg(test)]
 mod test_support;
 pub mod tracee;
+pub mod twin;
 pub mod uffd;
 
 pub use error::{Error, Result, Target};

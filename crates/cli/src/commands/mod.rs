@@ -26,6 +26,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Export(args) => export::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Bench(args) => stillframe_bench::run(&args).map(|()| 0),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

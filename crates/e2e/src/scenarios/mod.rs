@@ -1,6 +1,6 @@
 //! The scenarios, by what they show.
 
-pub mod cost;
+pub mod bench;
 pub mod ends;
 pub mod gdb;
 pub mod input;
@@ -17,7 +17,7 @@ pub mod tree;
 
 use crate::Scenario;
 
-/// Every scenario that tests and the soak run, in their order. [`cost`] measures and is apart.
+/// Every scenario that tests and the soak run, in their order.
 pub fn all() -> Vec<Scenario> {
     [
         paranoid::SCENARIOS,
@@ -32,6 +32,7 @@ pub fn all() -> Vec<Scenario> {
         signals::SCENARIOS,
         interrupt::SCENARIOS,
         gdb::SCENARIOS,
+        bench::SCENARIOS,
     ]
     .concat()
 }

@@ -1,0 +1,298 @@
+//! The result, for people and for programs.
+
+use crate::marks::{Mark, Verdict};
+use crate::measure::Cell;
+use crate::peers::Peer;
+use serde::Serialize;
+use std::fmt::{self, Write};
+
+/// The machine it was measured on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// Processors online.
+    pub cpus: usize,
+    /// Memory, MiB.
+    pub memory_mib: u64,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Load averages before the first run.
+    pub load: String,
+    /// Whether the bench, and with it the targets, are an unoptimised or checked build.
+    pub debug_build: bool,
+}
+
+impl Machine {
+    /// This one.
+    pub fn here() -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        Self {
+            cpus: std::thread::available_parallelism().map_or(0, usize::from),
+            memory_mib: crate::process::kib(&read("/proc/meminfo"), "MemTotal") / 1024,
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            load: read("/proc/loadavg")
+                .split_whitespace()
+                .take(3)
+                .collect::<Vec<_>>()
+                .join(" "),
+            debug_build: cfg!(debug_assertions),
+        }
+    }
+}
+
+/// Something that was to be measured and was not.
+#[derive(Clone, Debug, Serialize)]
+pub struct Absent {
+    /// What.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Everything.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Where.
+    pub machine: Machine,
+    /// When it began, nanoseconds since the epoch.
+    pub started_wall_ns: u64,
+    /// How long it took, seconds.
+    pub seconds: f64,
+    /// The program that recorded.
+    pub recorder: String,
+    /// What was measured.
+    pub cells: Vec<Cell>,
+    /// Peers.
+    pub peers: Vec<Peer>,
+    /// Marks.
+    pub marks: Vec<Mark>,
+    /// Left out, because this machine lacks something.
+    pub skipped: Vec<Absent>,
+    /// Gone wrong.
+    pub failed: Vec<Absent>,
+}
+
+/// A rate without needless decimals.
+struct Hz(f64);
+
+impl fmt::Display for Hz {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < 99.95 {
+            write!(f, "{:.1}", self.0)
+        } else {
+            write!(f, "{:.0}", self.0)
+        }
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1u32 << 20)
+}
+
+impl Report {
+    /// For people: at most 120 columns.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut out = String::new();
+        let m = &self.machine;
+        writeln!(
+            out,
+            "{} processors, {} MiB, Linux {}, load before {}; {:.0} s{}",
+            m.cpus,
+            m.memory_mib,
+            m.kernel,
+            m.load,
+            self.seconds,
+            if m.debug_build {
+                "; NOT a release build"
+            } else {
+                ""
+            }
+        )?;
+        self.costs(&mut out)?;
+        self.pauses(&mut out)?;
+        self.peers(&mut out)?;
+        self.marks(&mut out)?;
+        for absent in &self.skipped {
+            writeln!(out, "SKIPPED: {}: {}", absent.what, absent.why)?;
+        }
+        for absent in &self.failed {
+            writeln!(out, "FAILED: {}: {}", absent.what, absent.why)?;
+        }
+        Ok(out)
+    }
+
+    fn costs(&self, out: &mut String) -> fmt::Result {
+        if self.cells.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            out,
+            "\n{:26} {:>5} {:>7}  {:>19} {:>5} {:>5} {:>6} {:>7} {:>6} {:>5} {:>11}",
+            "setting, way of recording",
+            "Hz",
+            "reached",
+            "slowdown (min-max)",
+            "cpu",
+            "skips",
+            "dirty",
+            "KiB/ckp",
+            "stored",
+            "cores",
+            "MiB mid/end"
+        )?;
+        for cell in &self.cells {
+            for way in &cell.ways {
+                let f = &way.figures;
+                let name = if cell.ways.len() > 1 {
+                    format!("{} {}", cell.label, way.way.name)
+                } else {
+                    cell.label.clone()
+                };
+                let s = f.slowdown;
+                writeln!(
+                    out,
+                    "{:26} {:>5} {:>7}  {:>19} {:>5.2} {:>5} {:>6.0} {:>7.0} {:>6} {:>5.2} {:>11}",
+                    name,
+                    cell.setting.hz,
+                    Hz(f.hz).to_string(),
+                    format!("{:.3} ({:.2}-{:.2})", s.median, s.min, s.max),
+                    f.cpu_slowdown.median,
+                    f.skipped,
+                    f.dirty_pages.p50,
+                    f.stored_bytes as f64 / 1024.0 / f.checkpoints.max(1) as f64,
+                    format!("{:.1}%", 100.0 * f.stored_ratio),
+                    f.recorder_cores,
+                    format!("{:.0}/{:.0}", mib(f.resident_middle), mib(f.resident_end)),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pauses(&self, out: &mut String) -> fmt::Result {
+        if self.cells.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            out,
+            "\n{:26} {:>6} {:>6} {:>6} {:>7}  {:>5} {:>6} {:>5} {:>5} {:>6} {:>5} {:>6} {:>7} {:>6}",
+            "pause, us",
+            "Hz",
+            "p50",
+            "p99",
+            "max",
+            "stop",
+            "layout",
+            "scan",
+            "regs",
+            "copy",
+            "state",
+            "resume",
+            "precopy",
+            "1st s"
+        )?;
+        for cell in &self.cells {
+            for way in &cell.ways {
+                let f = &way.figures;
+                let name = if cell.ways.len() > 1 {
+                    format!("{} {}", cell.label, way.way.name)
+                } else {
+                    cell.label.clone()
+                };
+                let phase = |name: &str| {
+                    f.phases
+                        .iter()
+                        .find(|p| p.phase == name)
+                        .map_or(0.0, |p| p.us.p50)
+                };
+                writeln!(
+                    out,
+                    "{:26} {:>6} {:>6.0} {:>6.0} {:>7.0}  {:>5.0} {:>6.0} {:>5.0} {:>5.0} {:>6.0} {:>5.0} {:>6.0} \
+                     {:>7.0} {:>6.1}",
+                    name,
+                    cell.setting.hz,
+                    f.pause_us.p50,
+                    f.pause_us.p99,
+                    f.pause_us.max,
+                    phase("stop"),
+                    phase("layout"),
+                    phase("scan"),
+                    phase("threads"),
+                    phase("copy"),
+                    phase("state"),
+                    phase("resume"),
+                    phase("pre-copy stops"),
+                    f.first_seconds.median
+                )?;
+            }
+        }
+        writeln!(
+            out,
+            "(phases: medians; 1st s: until the full first checkpoint was committed)"
+        )
+    }
+
+    fn peers(&self, out: &mut String) -> fmt::Result {
+        if self.peers.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "\npeers")?;
+        for peer in &self.peers {
+            for trouble in &peer.trouble {
+                writeln!(out, "  {}: {trouble}", peer.name)?;
+            }
+            for case in &peer.cases {
+                write!(
+                    out,
+                    "  {}: {} of {}: stood still {:.0} us",
+                    peer.name, case.what, case.target, case.frozen_us
+                )?;
+                if let Some(ours) = case.our_pause_us {
+                    write!(out, " (ours {ours:.0})")?;
+                }
+                if let Some(slowdown) = case.slowdown {
+                    write!(out, ", slowdown {slowdown:.3}")?;
+                }
+                if let Some(hz) = case.hz {
+                    write!(out, " at {} Hz", Hz(hz))?;
+                }
+                writeln!(out, "; {}", case.note)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn marks(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "\n{:48} {:26} {:8} measured", "figure", "mark", "")?;
+        for mark in &self.marks {
+            if mark.verdict == Verdict::NotMeasured {
+                continue;
+            }
+            let line = format!(
+                "{:48} {:26} {:8}",
+                mark.figure,
+                mark.mark,
+                mark.verdict.word()
+            );
+            if mark.measured.chars().count() <= 35 {
+                writeln!(out, "{line} {}", mark.measured)?;
+            } else {
+                writeln!(out, "{}\n    {}", line.trim_end(), mark.measured)?;
+            }
+        }
+        let missing = self
+            .marks
+            .iter()
+            .filter(|m| m.verdict == Verdict::NotMeasured)
+            .count();
+        if missing > 0 {
+            writeln!(
+                out,
+                "({missing} marks are about settings that were not measured)"
+            )?;
+        }
+        Ok(())
+    }
+}
