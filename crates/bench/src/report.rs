@@ -84,6 +84,29 @@ impl fmt::Display for Hz {
     }
 }
 
+/// Columns of a line, at most.
+const COLUMNS: usize = 120;
+
+/// `text` in lines of at most [`COLUMNS`], broken between words; further lines are indented. Longer
+/// words stand alone.
+fn wrapped(text: &str) -> String {
+    let mut out = String::new();
+    let mut column = 0;
+    for word in text.split_inclusive(' ') {
+        let length = word.trim_end().chars().count();
+        if column > 8 && column + length > COLUMNS {
+            out.truncate(out.trim_end().len());
+            out.push_str("\n        ");
+            column = 8;
+        }
+        out.push_str(word);
+        column += word.chars().count();
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    out
+}
+
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1u32 << 20)
 }
@@ -115,10 +138,16 @@ impl Report {
         self.peers(&mut out)?;
         self.marks(&mut out)?;
         for absent in &self.skipped {
-            writeln!(out, "SKIPPED: {}: {}", absent.what, absent.why)?;
+            out.push_str(&wrapped(&format!(
+                "SKIPPED: {}: {}",
+                absent.what, absent.why
+            )));
         }
         for absent in &self.failed {
-            writeln!(out, "FAILED: {}: {}", absent.what, absent.why)?;
+            out.push_str(&wrapped(&format!(
+                "FAILED: {}: {}",
+                absent.what, absent.why
+            )));
         }
         Ok(out)
     }
@@ -241,24 +270,24 @@ impl Report {
         writeln!(out, "\npeers")?;
         for peer in &self.peers {
             for trouble in &peer.trouble {
-                writeln!(out, "  {}: {trouble}", peer.name)?;
+                out.push_str(&wrapped(&format!("  {}: {trouble}", peer.name)));
             }
             for case in &peer.cases {
-                write!(
-                    out,
+                let mut line = format!(
                     "  {}: {} of {}: stood still {:.0} us",
                     peer.name, case.what, case.target, case.frozen_us
-                )?;
+                );
                 if let Some(ours) = case.our_pause_us {
-                    write!(out, " (ours {ours:.0})")?;
+                    write!(line, " (ours {ours:.0})")?;
                 }
                 if let Some(slowdown) = case.slowdown {
-                    write!(out, ", slowdown {slowdown:.3}")?;
+                    write!(line, ", slowdown {slowdown:.3}")?;
                 }
                 if let Some(hz) = case.hz {
-                    write!(out, " at {} Hz", Hz(hz))?;
+                    write!(line, " at {} Hz", Hz(hz))?;
                 }
-                writeln!(out, "; {}", case.note)?;
+                write!(line, "; {}", case.note)?;
+                out.push_str(&wrapped(&line));
             }
         }
         Ok(())
@@ -294,5 +323,26 @@ impl Report {
             )?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_broken_between_words() {
+        let text = format!("  peer: {}", "some words that go on and on, ".repeat(20));
+        let lines = wrapped(&text);
+        assert!(lines.lines().count() > 4 && lines.ends_with(",\n"));
+        assert!(
+            lines
+                .lines()
+                .all(|l| l.chars().count() <= COLUMNS && l == l.trim_end())
+        );
+        assert!(lines.starts_with("  peer: some"));
+        let words = |t: &str| t.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(&lines), words(&text));
+        assert_eq!(wrapped("short"), "short\n");
     }
 }
