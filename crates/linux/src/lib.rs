@@ -19,6 +19,7 @@ pub mod proc;
 pub mod ptrace;
 pub mod sched;
 pub mod signals;
+pub mod softdirty;
 #[cfg(test)]
 mod test_support;
 pub mod tracee;

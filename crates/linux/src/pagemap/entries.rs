@@ -38,6 +38,11 @@ impl Entry {
         self.0 >> 57 & 1 != 0
     }
 
+    /// The page is mapped by this process alone. Never said of the shared page of zeroes.
+    pub const fn exclusive(self) -> bool {
+        self.0 >> 56 & 1 != 0
+    }
+
     /// The page is soft-dirty. Always set on kernels without CONFIG_MEM_SOFT_DIRTY.
     pub const fn soft_dirty(self) -> bool {
         self.0 >> 55 & 1 != 0
