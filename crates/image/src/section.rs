@@ -4,7 +4,7 @@
 //! sections as opaque bytes with a checksum, so that an unchanged part is written once; it is this
 //! module that knows what is inside. docs/format.md lists the fields.
 
-use crate::tree::TreeError;
+use crate::tree::{MAX_PROCESSES, TreeError};
 use crate::{Account, AddressSpace, Descriptors, Gap, Point, Process, SpaceId, Thread, Tree};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -106,6 +106,9 @@ pub const VERSION: u8 = 1;
 pub trait Section: Serialize + DeserializeOwned {
     /// Its kind.
     const KIND: SectionKind;
+    /// Most elements, for a kind that is a list of bounded length. Its encoding begins with their
+    /// number, which is looked at before memory is taken for them.
+    const MOST: usize = usize::MAX;
 
     /// Whether the value is one that a checkpoint can hold, beyond what its type says.
     ///
@@ -145,6 +148,13 @@ pub trait Section: Serialize + DeserializeOwned {
                 found: *version,
             });
         }
+        if Self::MOST < usize::MAX {
+            let (count, _): (u64, _) = postcard::take_from_bytes(body)
+                .map_err(|e| SectionError::Malformed(Self::KIND, e))?;
+            if count > Self::MOST as u64 {
+                return Err(SectionError::TooMany(Self::KIND, count, Self::MOST));
+            }
+        }
         let (value, rest): (Self, _) =
             postcard::take_from_bytes(body).map_err(|e| SectionError::Malformed(Self::KIND, e))?;
         if !rest.is_empty() {
@@ -172,6 +182,7 @@ impl Section for Vec<Gap> {
 }
 impl Section for Tree {
     const KIND: SectionKind = SectionKind::Tree;
+    const MOST: usize = MAX_PROCESSES;
 
     fn check(&self) -> Result<(), SectionError> {
         Self::check(self).map_err(SectionError::Tree)
@@ -182,10 +193,11 @@ impl Section for Account {
 }
 impl Section for Vec<Point> {
     const KIND: SectionKind = SectionKind::Points;
+    const MOST: usize = MAX_POINTS;
 
     fn check(&self) -> Result<(), SectionError> {
         match self.len() {
-            n if n > MAX_POINTS => Err(SectionError::Points(n)),
+            n if n > MAX_POINTS => Err(SectionError::TooMany(Self::KIND, n as u64, MAX_POINTS)),
             _ => Ok(()),
         }
     }
@@ -222,9 +234,9 @@ pub enum SectionError {
     /// Not a tree of processes.
     #[error("the list of processes is wrong: {0}")]
     Tree(#[source] TreeError),
-    /// Too many points.
-    #[error("{0} points are marked, and a checkpoint holds {MAX_POINTS} at most")]
-    Points(usize),
+    /// More elements than a checkpoint can hold.
+    #[error("{0:?} section has {1} elements, and a checkpoint holds {2} at most")]
+    TooMany(SectionKind, u64, usize),
 }
 
 #[cfg(test)]
@@ -267,7 +279,18 @@ mod tests {
         assert!(matches!(Tree::decode(&bytes), Err(SectionError::Tree(_))));
         assert!(Tree::decode(&[6, VERSION, 1, 0, 0]).is_ok());
         let many = vec![Point::default(); MAX_POINTS + 1];
-        assert!(matches!(many.encode(), Err(SectionError::Points(_))));
-        assert!(many[1..].to_vec().encode().is_ok());
+        assert!(matches!(many.encode(), Err(SectionError::TooMany(..))));
+        let bytes = many[1..].to_vec().encode().unwrap();
+        assert_eq!(Vec::<Point>::decode(&bytes).unwrap().len(), MAX_POINTS);
+        // A count beyond the bound is refused for what it is, before its elements are looked at.
+        for (kind, most) in [(6, MAX_PROCESSES), (8, MAX_POINTS)] {
+            let body = postcard::to_allocvec(&(most as u64 + 1)).unwrap();
+            let bytes = [&[kind, VERSION], &body[..]].concat();
+            let error = match kind {
+                6 => Tree::decode(&bytes).map(drop).unwrap_err(),
+                _ => Vec::<Point>::decode(&bytes).map(drop).unwrap_err(),
+            };
+            assert!(matches!(error, SectionError::TooMany(..)), "{error}");
+        }
     }
 }
