@@ -4,6 +4,7 @@
 //! does in small what the recorder will do in earnest, and says what it saw. `still doctor` prints
 //! them; [`tracker`] is what a recording asks before it begins.
 
+mod bpf;
 mod probes;
 mod setting;
 
@@ -43,6 +44,7 @@ impl Feature {
 /// for a moment.
 pub fn all() -> Vec<Feature> {
     let mut features = probes::tracking();
+    features.extend(bpf::all());
     features.extend(probes::tracing());
     features.extend(setting::all());
     features

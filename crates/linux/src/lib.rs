@@ -3,7 +3,7 @@
 //! Everything that must be asked of the kernel about another process is asked here, and so all of
 //! the product's `unsafe` lives here: ptrace as a typestate ([`ptrace`]), a whole process held
 //! under it ([`tracee`]), system calls made inside it that leave no trace ([`inject`]); which pages
-//! were written ([`uffd`], [`pagemap`]) and copying them ([`copy`]). The crates above see plain
+//! were written ([`uffd`], [`pagemap`], [`bpf`]) and copying them ([`copy`]). The crates above see plain
 //! Rust.
 
 pub mod bpf;

@@ -139,6 +139,11 @@ impl Btf {
             .find(|(_, t)| kinds.contains(&t.kind) && self.is_named(t.name, name))
     }
 
+    /// The id of a structure.
+    pub(super) fn structure(&self, name: &str) -> Option<u32> {
+        self.find(&[STRUCT], name).map(|(id, _)| id)
+    }
+
     /// The id of a kernel function.
     pub(super) fn function(&self, name: &str) -> Option<u32> {
         self.find(&[FUNC], name).map(|(id, _)| id)

@@ -19,12 +19,24 @@ pub(super) const UNSAVED: usize = 128;
 pub(super) const DIRECT_MAP: usize = 192;
 /// The page-table entry of a protected page that does not exist yet.
 pub(super) const MARKER: usize = 200;
+/// Times anyone wrote to another process's memory.
+pub(super) const FOREIGN: usize = 256;
+/// The class of each system call, a byte each.
+pub(super) const SYSCALLS: usize = 1024;
+/// Numbers below this have a class.
+pub(super) const SYSCALL_LIMIT: usize = 512;
 /// Of each watched process.
 const WATCHED: usize = 4096;
 /// Processes that can be watched at once.
 pub(super) const WATCHED_LIMIT: u32 = 1024;
 /// Bytes for each.
 pub(super) const WATCHED_SIZE: usize = 64;
+/// In a watched process: calls whose writes the log may not have.
+pub(super) const RISKY: usize = 0;
+/// In a watched process: calls that change mappings.
+pub(super) const MAPPED: usize = 8;
+/// In a watched process: number of the last risky call.
+pub(super) const LAST: usize = 16;
 const RINGS: usize = WATCHED + WATCHED_LIMIT as usize * WATCHED_SIZE;
 
 /// In a ring: entries ever written.

@@ -9,10 +9,9 @@
 //! pinned, a killed recorder leaves nothing behind. They filter by process before they do anything
 //! else, never wait, and write only to bounded memory of ours; what does not fit is counted.
 
-#[allow(dead_code, reason = "the look at system calls uses the rest, next")]
 mod asm;
 mod btf;
-#[allow(dead_code, reason = "the look at system calls uses the rest, next")]
+mod calls;
 mod layout;
 mod programs;
 mod save;
@@ -26,6 +25,7 @@ pub use save::SavedPage;
 use crate::copy::PageArena;
 use crate::error::{Error, Result};
 use crate::uffd::{Registration, Userfaultfd};
+use calls::Calls;
 use layout::{Layout, Origin};
 use programs::{Fault, Offsets};
 use save::Images;
@@ -42,6 +42,9 @@ pub struct Options {
     pub entries: u32,
     /// Log read faults too, which change no content.
     pub reads: bool,
+    /// Look at system calls, for [`FaultLog::risky`]. Costs every system call of every process on
+    /// the machine some 20 ns.
+    pub calls: bool,
     /// Pre-images that can be kept at once, 4 KiB each, at most 65,536; 0 to save none. Saving
     /// needs CAP_SYS_ADMIN.
     pub images: u32,
@@ -52,6 +55,7 @@ impl Default for Options {
         Self {
             entries: 1 << 18,
             reads: false,
+            calls: true,
             images: 0,
         }
     }
@@ -113,6 +117,45 @@ pub struct Drained {
     pub lost: u64,
 }
 
+/// What watched processes did that the log may not show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Risk {
+    /// Calls that can write to memory, or take away a page's protection, without a page fault.
+    /// Not zero means: scan, and protect what the scan finds.
+    pub writes: u64,
+    /// Calls that can change mappings. Not zero means: read the mappings again, register what is
+    /// new, and scan it (all, if that is not known).
+    pub mappings: u64,
+    /// The number of a call counted in `writes`, for the account; of no meaning otherwise.
+    pub last_call: u64,
+}
+
+impl Risk {
+    /// Whether there is any.
+    pub fn any(self) -> bool {
+        self.writes + self.mappings > 0
+    }
+
+    fn add(&mut self, other: Self) {
+        self.writes += other.writes;
+        self.mappings += other.mappings;
+        if other.writes > 0 {
+            self.last_call = other.last_call;
+        }
+    }
+}
+
+/// One watched process.
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    slot: u32,
+    /// Its counts when last asked for.
+    seen: Risk,
+    /// The count of writes by others, and of calls the kernel did not show us.
+    seen_by_others: u64,
+}
+
 /// A log of the page faults of some processes.
 #[derive(Debug)]
 pub struct FaultLog {
@@ -120,7 +163,8 @@ pub struct FaultLog {
     _links: Vec<Link>,
     faults: [Program; 2],
     watched: HashMap,
-    slots: BTreeMap<u32, u32>,
+    slots: BTreeMap<u32, Watched>,
+    calls: Option<Program>,
     shared: Shared,
     layout: Layout,
     /// What was lost up to the last drain.
@@ -145,7 +189,8 @@ impl FaultLog {
         }
         let layout = Layout::new(&options)?;
         let watched = HashMap::new(layout::WATCHED_LIMIT)?;
-        let offsets = Offsets::new(&btf::Btf::of_the_kernel()?)?;
+        let btf = btf::Btf::of_the_kernel()?;
+        let offsets = Offsets::new(&btf)?;
         check_namespace(&offsets)?;
         let shared = Shared::new(layout.total())?;
         let mut images = None;
@@ -174,10 +219,21 @@ impl FaultLog {
             load(Origin::User, "log of the program's faults")?,
             load(Origin::Kernel, "log of the kernel's faults")?,
         ];
-        let links = vec![
+        let calls = if options.calls {
+            calls::fill(&shared, offsets.mm_owner.is_some());
+            let calls = Calls::new(&btf, &offsets, watched.fd(), shared.fd())?;
+            let name = "look at system calls";
+            Some(Program::load(Kind::RawTracepoint, name, calls.assemble())?)
+        } else {
+            None
+        };
+        let mut links = vec![
             faults[0].attach(c"page_fault_user")?,
             faults[1].attach(c"page_fault_kernel")?,
         ];
+        if let Some(calls) = &calls {
+            links.push(calls.attach(c"sys_enter")?);
+        }
         let sequence = match load_sequence(&offsets) {
             Ok(program) => Some(program),
             Err(e) => {
@@ -190,6 +246,7 @@ impl FaultLog {
             faults,
             watched,
             slots: BTreeMap::new(),
+            calls,
             shared,
             layout,
             lost: 0,
@@ -219,15 +276,20 @@ impl FaultLog {
         if self.slots.contains_key(&tgid) {
             return Ok(());
         }
-        let used: std::collections::BTreeSet<u32> = self.slots.values().copied().collect();
+        let used: std::collections::BTreeSet<u32> = self.slots.values().map(|w| w.slot).collect();
         let slot = (0..layout::WATCHED_LIMIT)
             .find(|slot| !used.contains(slot))
             .ok_or(Error::NoRoom {
                 pid: std::process::id(),
                 what: "more than 1024 watched processes",
             })?;
+        let watched = Watched {
+            slot,
+            seen: self.counts(slot),
+            seen_by_others: self.by_others()?,
+        };
         self.watched.insert(tgid, slot)?;
-        self.slots.insert(tgid, slot);
+        self.slots.insert(tgid, watched);
         Ok(())
     }
 
@@ -281,12 +343,78 @@ impl FaultLog {
         Ok(drained)
     }
 
+    /// What process `tgid` did since this was last asked for it, or since it is watched, that can
+    /// have written memory without a page fault: then only a scan knows what was written. To be
+    /// asked with its threads stopped; [`Risk::default`] if it is not watched. Costs a microsecond.
+    ///
+    /// Beyond this, treat memory as always written that a process has given to `io_uring` (fixed
+    /// buffers), AIO or a device, which go on writing by themselves; and know that another process
+    /// that writes through /proc/PID/mem is not seen.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the log was opened without the look at system calls.
+    pub fn risky_in(&mut self, tgid: u32) -> Result<Risk> {
+        if self.calls.is_none() {
+            return Err(Error::Unsupported {
+                what: "look at system calls in this log",
+                advice: "open it with one",
+            });
+        }
+        let others = self.by_others()?;
+        let Some(watched) = self.slots.get(&tgid).copied() else {
+            return Ok(Risk::default());
+        };
+        let now = self.counts(watched.slot);
+        let by_others = others.saturating_sub(watched.seen_by_others);
+        if let Some(watched) = self.slots.get_mut(&tgid) {
+            watched.seen = now;
+            watched.seen_by_others = others;
+        }
+        Ok(Risk {
+            writes: now.writes.wrapping_sub(watched.seen.writes) + by_others,
+            mappings: now.mappings.wrapping_sub(watched.seen.mappings),
+            last_call: now.last_call,
+        })
+    }
+
+    /// [`FaultLog::risky_in`] of all watched processes together.
+    ///
+    /// # Errors
+    /// As [`FaultLog::risky_in`].
+    pub fn risky(&mut self) -> Result<Risk> {
+        let all: Vec<u32> = self.slots.keys().copied().collect();
+        let mut sum = Risk::default();
+        for tgid in all {
+            sum.add(self.risky_in(tgid)?);
+        }
+        Ok(sum)
+    }
+
+    /// The counts of a slot as they are.
+    fn counts(&self, slot: u32) -> Risk {
+        let word = |at| {
+            let word = self.shared.word(Layout::watched(slot) + at);
+            word.load(Ordering::Acquire)
+        };
+        Risk {
+            writes: word(layout::RISKY),
+            mappings: word(layout::MAPPED),
+            last_call: word(layout::LAST),
+        }
+    }
+
+    /// Writes of anyone to another process's memory, and system calls that were not looked at.
+    fn by_others(&self) -> Result<u64> {
+        let calls = self.calls.as_ref().map_or(Ok(0), Program::misses)?;
+        Ok(calls + self.shared.word(layout::FOREIGN).load(Ordering::Acquire))
+    }
+
     /// Switches the saving of pre-images on or off. While it is on, a write fault on a protected
     /// page (one whose write since it was protected is still to come) saves what it holds before
     /// the write happens. Switch it on while the target is stopped, and resume; when it is off
     /// again, no page is being saved any more.
     ///
-    /// Not saved: writes that cause no page fault (`io_uring`, O_DIRECT, `madvise`...), and huge pages of
+    /// Not saved: writes that cause no page fault (see [`FaultLog::risky`]), and huge pages of
     /// hugetlb, of which one fault lifts the protection of 2 MiB: copy those inside the boundary.
     ///
     /// # Errors

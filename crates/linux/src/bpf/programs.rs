@@ -14,7 +14,7 @@ pub(super) struct Offsets {
     task_tgid: i16,
     pub(super) mm_pgd: i16,
     /// Absent without CONFIG_MEMCG.
-    mm_owner: Option<i16>,
+    pub(super) mm_owner: Option<i16>,
     /// Absent without CONFIG_PER_VMA_LOCK, and under another name before 6.13.
     mm_sequence: Option<i16>,
     /// bpf_task_from_vpid, or bpf_task_from_pid.
@@ -54,7 +54,7 @@ fn address(a: &mut Asm, dst: super::asm::Reg, base: super::asm::Reg, off: i32) {
 ///
 /// That is the owner of the memory where the kernel knows it, so that a `vfork`ed child and a
 /// kernel worker that borrow the memory of a watched process are not missed.
-fn memory_owner(a: &mut Asm, o: &Offsets, none: Label) {
+pub(super) fn memory_owner(a: &mut Asm, o: &Offsets, none: Label) {
     a.load(Size::Double, R1, R7, o.task_mm);
     a.jump_if(Cond::Equal, R1, 0, none);
     match o.mm_owner {
@@ -70,7 +70,7 @@ fn memory_owner(a: &mut Asm, o: &Offsets, none: Label) {
 
 /// Looks the process at `R10 - 8` up among the watched ones; goes to `none`, or on with `R0`
 /// pointing to its slot.
-fn watched(a: &mut Asm, map: i32, none: Label) {
+pub(super) fn watched(a: &mut Asm, map: i32, none: Label) {
     a.map(R1, map);
     address(a, R2, R10, -8);
     a.call(Helper::MapLookup);

@@ -74,16 +74,8 @@ fn capabilities() -> Vec<Feature> {
             "cap-sys-admin",
             "mapped files by map_files, suspending seccomp filters",
         ),
-        (
-            38,
-            "cap-perfmon",
-            "pre-images at the fault (BPF), in a later release",
-        ),
-        (
-            39,
-            "cap-bpf",
-            "pre-images at the fault (BPF), in a later release",
-        ),
+        (38, "cap-perfmon", "the fault log and pre-images (BPF)"),
+        (39, "cap-bpf", "the fault log and pre-images (BPF)"),
         (
             40,
             "cap-checkpoint-restore",
@@ -123,11 +115,7 @@ fn btf() -> Feature {
     let outcome = std::fs::metadata("/sys/kernel/btf/vmlinux")
         .map(|m| format!("{} KiB", m.len() / 1024))
         .map_err(|_| "no /sys/kernel/btf/vmlinux");
-    Feature::new(
-        "btf",
-        "pre-images at the fault (BPF), in a later release",
-        outcome,
-    )
+    Feature::new("btf", "the fault log and pre-images (BPF)", outcome)
 }
 
 fn real_time() -> Feature {
