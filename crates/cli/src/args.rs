@@ -38,6 +38,8 @@ pub enum Command {
     Ls(LsArgs),
     /// Show one moment: threads, registers, mappings, files, signals.
     Show(ShowArgs),
+    /// Say what a recording cost and where, as text or as a page for a browser.
+    Report(ReportArgs),
     /// Write one moment as a file that other tools read.
     Export(ExportArgs),
     /// Read and check every byte of a recording.
@@ -275,6 +277,34 @@ pub struct ShowArgs {
         conflicts_with_all = ["tree", "threads", "mappings", "files", "signals", "account"]
     )]
     pub all: bool,
+}
+
+/// `still report`.
+#[derive(Clone, Debug, Args)]
+pub struct ReportArgs {
+    /// The recording; it may still be growing.
+    #[arg(value_name = "REC", value_hint = ValueHint::DirPath)]
+    pub recording: PathBuf,
+    /// Write one self-contained HTML page with charts, which opens offline.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub html: Option<PathBuf>,
+    /// Replace the page if it exists.
+    #[arg(long)]
+    pub force: bool,
+    /// Print the figures as text. This is what happens without any option.
+    #[arg(long, conflicts_with = "json")]
+    pub text: bool,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// A time whose second the page must show event by event, e.g. 12.0 or 12s. Short recordings
+    /// have all of theirs.
+    #[arg(long, value_name = "TIME", value_parser = units::instant)]
+    pub second: Option<Duration>,
+    /// What a write fault costs on the machine that recorded, e.g. 0.9us; without it, what was
+    /// measured elsewhere for the same tracker.
+    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    pub fault_cost: Option<Duration>,
 }
 
 /// `still export`.

@@ -29,6 +29,17 @@ pub fn time(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
 }
 
+/// Parses a time after the start, as [`time`], and 0.
+///
+/// # Errors
+/// A sentence saying what a time looks like.
+pub fn instant(text: &str) -> Result<Duration, String> {
+    match plain_number(text.trim_end_matches('s')) {
+        Some(0.0) => Ok(Duration::ZERO),
+        _ => time(text),
+    }
+}
+
 /// Parses a size in bytes: `4096`, `64K`, `256MiB`, `1.5G`. Units are powers of 1024, except `kB`,
 /// `MB`, `GB` and `TB`, which are powers of 1000.
 ///
@@ -193,6 +204,14 @@ mod tests {
         ] {
             assert!(time(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn instants() {
+        assert_eq!(instant("0"), Ok(Duration::ZERO));
+        assert_eq!(instant("0.0s"), Ok(Duration::ZERO));
+        assert_eq!(instant("12.0"), Ok(Duration::from_secs(12)));
+        assert!(instant("").is_err() && instant("-1").is_err());
     }
 
     #[test]

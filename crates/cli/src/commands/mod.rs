@@ -8,6 +8,7 @@ mod export;
 mod ls;
 mod man;
 mod record;
+mod report;
 mod show;
 mod verify;
 
@@ -23,6 +24,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Attach(args) => attach::run(args),
         Command::Ls(args) => ls::run(&args),
         Command::Show(args) => show::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -13,6 +13,7 @@
 mod damage;
 mod export;
 mod reading;
+mod report;
 mod synthetic;
 mod tree;
 mod usage;

@@ -9,6 +9,7 @@ pub mod interrupt;
 pub mod loads;
 pub mod paranoid;
 pub mod privilege;
+pub mod report;
 pub mod signals;
 pub mod space;
 pub mod survive;
@@ -33,6 +34,7 @@ pub fn all() -> Vec<Scenario> {
         interrupt::SCENARIOS,
         gdb::SCENARIOS,
         bench::SCENARIOS,
+        report::SCENARIOS,
     ]
     .concat()
 }

@@ -1,7 +1,7 @@
 //! `still export`.
 
 mod content;
-mod place;
+pub mod place;
 
 use crate::args::ExportArgs;
 use crate::exit::{Code, fail};

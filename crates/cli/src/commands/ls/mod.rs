@@ -35,7 +35,7 @@ pub fn run(args: &LsArgs) -> anyhow::Result<u8> {
 }
 
 /// The arguments of a program on one line; quoting only what would read as two.
-fn command_line(arguments: &[u8], program: &[u8]) -> String {
+pub fn command_line(arguments: &[u8], program: &[u8]) -> String {
     let shown: Vec<String> = arguments
         .strip_suffix(&[0])
         .unwrap_or(arguments)
