@@ -500,7 +500,7 @@ impl<'a> Calls<'a> {
         a.call(Helper::CurrentTask);
         a.mov(R7, R0);
         memory_owner(a, self.offsets, ends.safe);
-        watched(a, self.watched, ends.safe);
+        watched(a, self.watched, self.shared, ends.safe);
         a.load(Size::Word, R9, R0, 0);
         a.jump_if(
             Cond::AboveOrEqual,

@@ -21,6 +21,13 @@ pub(super) const DIRECT_MAP: usize = 192;
 pub(super) const MARKER: usize = 200;
 /// Times anyone wrote to another process's memory.
 pub(super) const FOREIGN: usize = 256;
+/// A process to look at, whether it was found, and the sequence of its mappings.
+pub(super) const SEQUENCE: usize = 320;
+/// A byte for each process number modulo their count: not zero if one such may be watched. Lets
+/// the programs leave all other processes alone without looking them up.
+pub(super) const HINTS: usize = 2048;
+/// How many, a power of two.
+pub(super) const HINT_COUNT: usize = 2048;
 /// The class of each system call, a byte each.
 pub(super) const SYSCALLS: usize = 1024;
 /// Numbers below this have a class.

@@ -68,9 +68,14 @@ pub(super) fn memory_owner(a: &mut Asm, o: &Offsets, none: Label) {
     a.store(Size::Word, R10, -8, R1);
 }
 
-/// Looks the process at `R10 - 8` up among the watched ones; goes to `none`, or on with `R0`
-/// pointing to its slot.
-pub(super) fn watched(a: &mut Asm, map: i32, none: Label) {
+/// Looks the process in R1 and at `R10 - 8` up among the watched ones; goes to `none`, or on with
+/// `R0` pointing to its slot.
+pub(super) fn watched(a: &mut Asm, map: i32, shared: i32, none: Label) {
+    a.alu(Alu::And, R1, layout::HINT_COUNT as i32 - 1);
+    a.map_value(R2, shared, layout::HINTS as u32);
+    a.alu(Alu::Add, R2, R1);
+    a.load(Size::Byte, R2, R2, 0);
+    a.jump_if(Cond::Equal, R2, 0, none);
     a.map(R1, map);
     address(a, R2, R10, -8);
     a.call(Helper::MapLookup);
@@ -114,7 +119,7 @@ impl Fault<'_> {
         a.call(Helper::CurrentTask);
         a.mov(R7, R0);
         memory_owner(a, self.offsets, out);
-        watched(a, self.watched, out);
+        watched(a, self.watched, self.shared, out);
         match &self.save {
             Some(save) => save.assemble(a, &self),
             None => a.mov(R6, 0),
@@ -172,12 +177,12 @@ impl Fault<'_> {
     }
 }
 
-/// Context: a process id; then 0 or 1 for found; then the sequence. The sequence's upper half
-/// tells address spaces apart, so that one made by `exec` differs.
+/// At `SEQUENCE` in the shared memory: a process id; then 0 or 1 for found; then the sequence. The
+/// sequence's upper half tells address spaces apart, so that one made by `exec` differs.
 ///
 /// # Errors
 /// [`Error::Unsupported`] if the kernel does not have what it needs.
-pub(super) fn sequence(o: &Offsets) -> Result<Asm> {
+pub(super) fn sequence(o: &Offsets, shared: i32) -> Result<Asm> {
     let (Some(sequence), Some(from), Some(release)) =
         (o.mm_sequence, o.task_from_pid, o.task_release)
     else {
@@ -189,7 +194,7 @@ pub(super) fn sequence(o: &Offsets) -> Result<Asm> {
     let mut asm = Asm::new();
     let a = &mut asm;
     let (none, put) = (a.label(), a.label());
-    a.mov(R6, R1);
+    a.map_value(R6, shared, layout::SEQUENCE as u32);
     a.load(Size::Word, R1, R6, 0);
     a.call_kernel(from);
     a.jump_if(Cond::Equal, R0, 0, none);

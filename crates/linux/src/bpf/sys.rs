@@ -63,7 +63,7 @@ unsafe fn bpf_fd<T>(command: u32, attributes: &mut T) -> io::Result<OwnedFd> {
 fn fail(what: &'static str, source: io::Error) -> Error {
     let advice = match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
-            "run the recorder as root or with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN"
+            "run the recorder as root, or with CAP_BPF and CAP_PERFMON (for pre-images CAP_SYS_ADMIN too)"
         }
         Some(libc::ENOSYS) => "this kernel has no bpf(2), or a seccomp filter forbids it",
         Some(libc::ENOENT) => "this kernel has no such tracepoint",
@@ -377,7 +377,10 @@ impl Program {
             duration: 0,
             ctx_size_in: size_of_val(context) as u32,
             ctx_size_out: 0,
-            ctx_in: context.as_mut_ptr().expose_provenance() as u64,
+            ctx_in: match N {
+                0 => 0,
+                _ => context.as_mut_ptr().expose_provenance() as u64,
+            },
             ctx_out: 0,
             flags: 0,
             cpu: 0,

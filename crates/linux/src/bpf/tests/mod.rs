@@ -1,6 +1,7 @@
 //! The log against the scan, on this kernel. What may not be done here is skipped, loudly.
 
 mod calls;
+mod measure;
 
 use super::*;
 use crate::test_support::{Map, PAGE, Steps, Tracker};
