@@ -1,26 +1,50 @@
 //! Precedence over the target.
 //!
 //! A thread that is resumed preempts the one that resumes it, if they share a CPU: continuing 64
-//! spinning threads took 36 ms for that reason alone, and less than 0.1 ms with SCHED_FIFO.
+//! spinning threads took 36 ms for that reason alone, and less than 0.1 ms with SCHED_FIFO. This is
+//! the one place where the thread that captures asks for better.
+//!
+//! None of it is inherited, neither by threads of ours nor by programs that we launch
+//! (SCHED_RESET_ON_FORK): a target must run as it would without us.
 
+use std::fmt;
 use std::io;
-use std::time::Duration;
 
 /// What was got.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precedence {
-    /// SCHED_FIFO, lowest priority: before every ordinary thread.
+    /// SCHED_FIFO, lowest priority: before every ordinary thread. Takes CAP_SYS_NICE, or an
+    /// RLIMIT_RTPRIO of at least 1.
     Realtime,
-    /// A better nice value.
+    /// This nice value, and from Linux 6.12 on a short time slice. Takes CAP_SYS_NICE or a fitting
+    /// RLIMIT_NICE.
     Nice(i32),
-    /// A shorter time slice (EEVDF, Linux 6.12): scheduled sooner, for less long.
+    /// A short time slice (EEVDF, Linux 6.12): scheduled sooner, for less long. Older kernels accept
+    /// it and do nothing.
     Slice,
     /// Nothing.
     None,
 }
 
-/// Gives the calling thread the best precedence it may have. Threads and processes it starts do not
-/// inherit SCHED_FIFO.
+impl fmt::Display for Precedence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Realtime => f.write_str("SCHED_FIFO"),
+            Self::Nice(nice) => write!(f, "nice {nice}, slice {} us", SLICE / 1000),
+            Self::Slice => write!(f, "slice {} us", SLICE / 1000),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+/// The nice value asked for where real time is not to be had.
+const NICE: i32 = -10;
+
+/// The time slice asked for, nanoseconds: the shortest that the kernel gives.
+const SLICE: u64 = 100_000;
+
+/// Gives the calling thread the best precedence it may have: real time, else a better nice value
+/// and a short slice, else a short slice. A nice value that is better already is kept.
 pub fn try_realtime() -> Precedence {
     let param = libc::sched_param { sched_priority: 1 };
     // SAFETY: the structure is initialised; 0 is the calling thread.
@@ -34,28 +58,21 @@ pub fn try_realtime() -> Precedence {
     if set == 0 {
         return Precedence::Realtime;
     }
-    let who = rustix::thread::gettid()
-        .as_raw_nonzero()
-        .get()
-        .cast_unsigned();
-    // SAFETY: no memory is passed; on Linux PRIO_PROCESS with a thread's id is that thread.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, who, -20) } == 0 {
-        return Precedence::Nice(-20);
-    }
-    if set_slice(100_000).is_ok() {
+    try_ordinary()
+}
+
+/// What there is short of real time.
+fn try_ordinary() -> Precedence {
+    // SAFETY: no memory is passed; PRIO_PROCESS 0 is the calling thread.
+    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    let wanted = nice.min(NICE);
+    if set_ordinary(wanted).is_ok() {
+        Precedence::Nice(wanted)
+    } else if set_ordinary(nice).is_ok() {
         Precedence::Slice
     } else {
         Precedence::None
     }
-}
-
-/// Processor time that all threads of this process have used.
-pub fn processor_time() -> Duration {
-    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(
-        u64::try_from(used.tv_sec).unwrap_or(0),
-        u32::try_from(used.tv_nsec).unwrap_or(0),
-    )
 }
 
 /// `struct sched_attr`, as of its first version.
@@ -72,14 +89,14 @@ struct Attributes {
     period: u64,
 }
 
-fn set_slice(nanoseconds: u64) -> io::Result<()> {
-    let size = u32::try_from(size_of::<Attributes>()).unwrap_or(48);
-    // SAFETY: PRIO_PROCESS 0 is the calling thread; no memory is passed.
-    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+/// SCHED_OTHER with this nice value and [`SLICE`], for this thread alone.
+fn set_ordinary(nice: i32) -> io::Result<()> {
+    const SCHED_FLAG_RESET_ON_FORK: u64 = 1;
     let attributes = Attributes {
-        size,
+        size: u32::try_from(size_of::<Attributes>()).unwrap_or(48),
+        flags: SCHED_FLAG_RESET_ON_FORK,
         nice,
-        runtime: nanoseconds,
+        runtime: SLICE,
         ..Attributes::default()
     };
     // SAFETY: the structure is initialised and says its own size; 0 is the calling thread.
@@ -88,5 +105,53 @@ fn set_slice(nanoseconds: u64) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nice value, real-time priority and policy of a thread.
+    fn of(stat: &str) -> [i64; 3] {
+        let text = std::fs::read_to_string(stat).unwrap();
+        let (_, rest) = text.rsplit_once(')').unwrap();
+        let fields: Vec<i64> = rest
+            .split_ascii_whitespace()
+            .map(|f| f.parse().unwrap_or(0))
+            .collect();
+        [fields[16], fields[37], fields[38]]
+    }
+
+    fn child() -> [i64; 3] {
+        let text = std::process::Command::new("cat")
+            .arg("/proc/self/stat")
+            .output()
+            .unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text.stdout).unwrap();
+        of(file.path().to_str().unwrap())
+    }
+
+    #[test]
+    fn precedence_is_what_it_says_and_not_inherited() {
+        let before = of("/proc/thread-self/stat");
+        for take in [try_realtime, try_ordinary] {
+            // A thread for each: what it takes ends with it.
+            std::thread::spawn(move || {
+                let got = take();
+                let now = of("/proc/thread-self/stat");
+                match got {
+                    Precedence::Realtime => assert_eq!(now[1..], [1, 1]),
+                    Precedence::Nice(n) => assert_eq!(now, [i64::from(n), 0, 0]),
+                    Precedence::Slice | Precedence::None => assert_eq!(now, before),
+                }
+                assert_eq!(child(), before, "{got}");
+                let inner = std::thread::spawn(|| of("/proc/thread-self/stat"));
+                assert_eq!(inner.join().unwrap(), before, "{got}");
+            })
+            .join()
+            .unwrap();
+        }
     }
 }

@@ -194,7 +194,35 @@ int main(int argc, char **argv) {
         }
         kill(p, SIGTERM);
         if (WTERMSIG(status_of(p)) != SIGTERM) bad("terminated");
-    } else if (!strcmp(scene, "spin") || !strcmp(scene, "rest")) { // n threads, and a child with as many
+    } else if (!strcmp(scene, "many")) { // n children that sleep
+        pid_t parent = getpid();
+        for (int i = 0; i < n; i++) if (fork() == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            if (getppid() != parent) _exit(0);
+            for (;;) pause();
+        }
+        nap(50000);
+        ready();
+        for (;;) pause();
+    } else if (!strcmp(scene, "nested")) { // n times: a vforked child vforks and is killed; one that execs
+        ready();
+        for (int i = 0; i < n; i++) {
+            pid_t p = vfork();
+            if (p == 0) {
+                pid_t q = vfork();
+                if (q == 0) { char *a[] = {"tree", "exit", "21", 0}; execv("/proc/self/exe", a); _exit(99); }
+                int st;
+                if (waitpid(q, &st, 0) != q || !WIFEXITED(st) || WEXITSTATUS(st) != 21) _exit(98);
+                p = fork();
+                if (p == 0) _exit(22);
+                if (waitpid(p, &st, 0) != p || !WIFEXITED(st) || WEXITSTATUS(st) != 22) _exit(97);
+                if (i % 2) kill(getpid(), SIGKILL);
+                _exit(23);
+            }
+            int st = status_of(p);
+            if (i % 2 ? !WIFSIGNALED(st) : !WIFEXITED(st) || WEXITSTATUS(st) != 23) { errno = st; bad("nested vfork"); }
+        }
+    } else if (!strcmp(scene, "spin")) { // n threads, and a child with as many
         pid_t parent = getpid(), p = fork();
         if (p == 0) { prctl(PR_SET_PDEATHSIG, SIGKILL); if (getppid() != parent) _exit(0); }
         for (int i = 0; i < n; i++) { pthread_t t; pthread_create(&t, 0, spin, 0); }

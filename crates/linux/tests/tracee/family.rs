@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("family_of_a_fork_bomb", || scene("bomb", "3", 255)),
     ("family_of_short_lives", || scene("flat", "300", 300)),
     ("family_of_vfork_and_spawn", || scene("spawn", "30", 60)),
+    ("family_of_guests_of_guests", || scene("nested", "40", 80)),
     ("family_of_threads_that_fork", || scene("threads", "4", 4)),
     ("family_of_killed_children", || scene("killed", "60", 40)),
     ("family_of_crashing_children", || scene("crash", "1", 2)),
@@ -375,7 +376,12 @@ fn unfollowed() {
 }
 
 fn detach() {
-    let mut target = Target::start("tree", &["bomb", "12"]);
+    detach_from("bomb", "12");
+    detach_from("spawn", "150");
+}
+
+fn detach_from(name: &str, argument: &str) {
+    let mut target = Target::start("tree", &[name, argument]);
     let mut rounds = 0;
     while rounds < 40 {
         let Ok(tracee) = Tracee::attach(target.pid()) else {

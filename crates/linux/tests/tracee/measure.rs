@@ -4,10 +4,12 @@ use crate::Test;
 use crate::support::{Target, run_for, with_halt};
 use std::time::{Duration, Instant};
 use stillframe_linux::inject::Injector;
-use stillframe_linux::tracee::{Stop, Tracee};
+use stillframe_linux::tracee::{Family, FamilyStop, FamilyWake, Stop, Tracee};
 
 pub const TESTS: &[Test] = &[
     ("measure_stop_and_resume", stop),
+    ("measure_medians_of_stops", medians),
+    ("measure_family_stops", families),
     ("measure_injection", injection),
 ];
 
@@ -58,6 +60,70 @@ fn stop() {
             println!("  state  {}", quantiles(reads));
             println!("  resume {}", quantiles(resumes));
         }
+    }
+}
+
+/// 2,000 stops each.
+fn medians() {
+    for (scene, threads) in [("spin", "0"), ("spin", "2"), ("spin", "8")] {
+        let target = Target::start("scenes", &[scene, threads]);
+        let mut tracee = Tracee::attach(target.pid()).unwrap();
+        let (mut stops, mut resumes) = (vec![], vec![]);
+        while stops.len() < 2000 {
+            run_for(&mut tracee, Duration::from_micros(500));
+            let t0 = Instant::now();
+            let Stop::All(halt) = tracee.stop(Duration::from_secs(1)).unwrap() else {
+                continue;
+            };
+            let t1 = Instant::now();
+            halt.resume().unwrap();
+            stops.push((t1 - t0).as_secs_f64() * 1e6);
+            resumes.push(t1.elapsed().as_secs_f64() * 1e6);
+        }
+        println!("{scene} {threads}: stop {}", quantiles(stops));
+        println!("{scene} {threads}: resume {}", quantiles(resumes));
+    }
+}
+
+/// The same for families, with the best precedence there is.
+fn families() {
+    println!("{}", stillframe_linux::sched::try_realtime());
+    for (name, args, what) in [
+        ("scenes", ["spin", "2"], "1 process, main and 2 spinners"),
+        (
+            "tree",
+            ["spin", "1"],
+            "2 processes, main and 1 spinner each",
+        ),
+        (
+            "tree",
+            ["spin", "4"],
+            "2 processes, main and 4 spinners each",
+        ),
+        ("tree", ["many", "50"], "51 sleeping processes"),
+    ] {
+        let target = Target::start(name, &args);
+        let tracee = Tracee::attach(target.pid()).unwrap();
+        let mut family = Family::new(tracee, true).unwrap();
+        let (mut stops, mut resumes, mut longest) = (vec![], vec![], vec![]);
+        while stops.len() < 2000 {
+            let until = Instant::now() + Duration::from_micros(500);
+            while family.wait(Some(until), &[]).unwrap() != FamilyWake::Deadline {}
+            let t0 = Instant::now();
+            let FamilyStop::All(halt) = family.stop_all(Duration::from_secs(1)).unwrap() else {
+                continue;
+            };
+            let t1 = Instant::now();
+            halt.resume().unwrap();
+            stops.push((t1 - t0).as_secs_f64() * 1e6);
+            resumes.push(t1.elapsed().as_secs_f64() * 1e6);
+            let stalls = family.stalls().map(|(_, s)| s.duration().as_secs_f64());
+            longest.push(stalls.fold(0.0, f64::max) * 1e6);
+        }
+        println!("{what}:");
+        println!("  stop   {}", quantiles(stops));
+        println!("  resume {}", quantiles(resumes));
+        println!("  longest stall of a thread {}", quantiles(longest));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::status::{self, Status};
 use super::super::stop::Brought;
-use super::super::{AttachError, Guest, State, Tracee};
+use super::super::{AttachError, Event, Guest, State, Tracee};
 use super::Family;
 use crate::error::{Error, Result, Target};
 use crate::proc::stat::Stat;
@@ -47,6 +47,10 @@ impl Family {
                         host: host.map_or(parent, |g| g.host),
                         maker: parent,
                         awaited: waits_for_child(parent),
+                    });
+                    member.queue.push_back(Event::Born {
+                        parent,
+                        shares_memory: true,
                     });
                 }
                 self.members.push(member);

@@ -67,8 +67,8 @@ pub struct Family {
 
 impl Family {
     /// A family that begins with this process. If it is to `follow`, descendants that exist already
-    /// are attached as well, which takes some milliseconds; [`Family::pids`] has them. No event is
-    /// told of them.
+    /// are attached as well, which takes some milliseconds; [`Family::pids`] has them. Only
+    /// guests among them are told of by an event.
     ///
     /// A descendant whose parent ends while this is going on, before it could be attached itself,
     /// is an orphan that nothing connects with the family any more, and is missed. The recorder's
