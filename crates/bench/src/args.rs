@@ -91,9 +91,9 @@ pub struct CaptureBench {
     /// Dirty tracker, for `still attach --tracker`.
     #[arg(long, value_name = "NAME")]
     pub tracker: Option<String>,
-    /// Speculation policy, for `still attach --policy`.
-    #[arg(long, value_name = "NAME")]
-    pub policy: Option<String>,
+    /// Policy that chooses hot pages, for `still attach --speculate`.
+    #[arg(long, value_name = "POLICY", alias = "policy")]
+    pub speculate: Option<String>,
     /// One more argument for `still attach`; may be repeated.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub record_arg: Vec<String>,
@@ -243,7 +243,7 @@ mod tests {
             "--record-arg",
             "off",
             "--variant",
-            "none=--policy none",
+            "none=--speculate none",
         ])
         .unwrap();
         let BenchCommand::Capture(bench) = typed.command else {
@@ -255,7 +255,7 @@ mod tests {
         );
         assert_eq!(bench.hz, [10.0, 0.5]);
         assert_eq!(bench.record_arg, ["--precopy", "off"]);
-        assert_eq!(bench.variant[0].args, ["--policy", "none"]);
+        assert_eq!(bench.variant[0].args, ["--speculate", "none"]);
         for bad in ["none", "=x", "default=x"] {
             assert!(variant(bad).is_err(), "{bad}");
         }

@@ -1,5 +1,6 @@
 //! Figures of recorded runs, read back from what the recording itself says of each tick.
 
+use crate::accounts::{AccountFigures, Accounts};
 use crate::recorder::Watched;
 use crate::stats::{Distribution, Spread, mean};
 use serde::Serialize;
@@ -17,7 +18,7 @@ const PHASES: [Phase; 9] = [
     ("copy", |t| t.phases.copy),
     ("state", |t| t.phases.state),
     ("resume", |t| t.phases.resume),
-    ("pre-copy stops", |t| t.precopy_pause_ns),
+    ("other stops", |t| t.precopy_pause_ns),
     ("all stops", |t| t.pause_ns() + t.precopy_pause_ns),
 ];
 
@@ -26,6 +27,8 @@ const PHASES: [Phase; 9] = [
 pub struct Run {
     /// The rows of the measured part.
     pub rows: Vec<Row>,
+    /// Their event accounts, added up.
+    pub accounts: Accounts,
     /// Length of that part, seconds.
     pub seconds: f64,
     /// What the recorder cost meanwhile.
@@ -126,6 +129,8 @@ pub struct Figures {
     pub pause_us: Distribution,
     /// The same by phase; and stops for pre-copy, per checkpoint.
     pub phases: Vec<PhaseTimes>,
+    /// What the event accounts add up to.
+    pub account: AccountFigures,
     /// Pages found written per checkpoint.
     pub dirty_pages: Distribution,
     /// Bytes of the pages put into the recording.
@@ -165,6 +170,8 @@ impl Figures {
         let (raw, stored) = (sum(&|r| r.raw_bytes), sum(&|r| r.stored_bytes));
         let most = |value: &dyn Fn(&Run) -> u64| runs.iter().map(value).max().unwrap_or(0);
         let firsts: Vec<f64> = runs.iter().map(|r| r.first_seconds).collect();
+        let mut accounts = Accounts::default();
+        runs.iter().for_each(|r| accounts.merge(&r.accounts));
         let per_second = |value: f64| if seconds > 0.0 { value / seconds } else { 0.0 };
         Self {
             slowdown: Spread::of(&slowdowns),
@@ -182,6 +189,7 @@ impl Figures {
                     us: distribution(&|r| value(&r.tick) as f64 / 1e3),
                 })
                 .collect(),
+            account: accounts.figures(seconds),
             dirty_pages: distribution(&|r| r.tick.dirty_pages as f64),
             raw_bytes: raw,
             stored_bytes: stored,

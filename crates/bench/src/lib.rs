@@ -7,6 +7,7 @@
 //! ([`peers`]) and with the marks the project set itself ([`marks`]). It reports, and never asserts.
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 pub mod args;
 mod capture;
 pub mod figures;

@@ -5,6 +5,7 @@
 //! same state; slowdown is the ratio of its own elapsed times. The recorder is attached, and has its
 //! full first checkpoint behind it, before the measured work begins.
 
+use crate::accounts::Accounts;
 use crate::figures::{Figures, Run};
 use crate::load;
 use crate::plan::{Setting, Way};
@@ -247,8 +248,13 @@ impl Bench {
             "no checkpoint was taken during the run of {}",
             setting.label()
         );
+        let mut accounts = Accounts::default();
+        for row in &rows {
+            accounts.add(&opened.account(row.id)?);
+        }
         let run = Run {
             rows,
+            accounts,
             seconds: outcome.seconds,
             watched,
             first_seconds,

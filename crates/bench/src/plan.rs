@@ -246,7 +246,10 @@ fn random(args: &CaptureBench, base: Setting, settings: &mut Vec<Setting>) {
 
 fn variants(args: &CaptureBench) -> Vec<Variant> {
     let mut common: Vec<String> = Vec::new();
-    for (flag, value) in [("--tracker", &args.tracker), ("--policy", &args.policy)] {
+    for (flag, value) in [
+        ("--tracker", &args.tracker),
+        ("--speculate", &args.speculate),
+    ] {
         if let Some(value) = value {
             common.extend([flag.to_owned(), value.clone()]);
         }
@@ -256,6 +259,15 @@ fn variants(args: &CaptureBench) -> Vec<Variant> {
         name: "default".to_owned(),
         args: common.clone(),
     }];
+    let everything = !args.quick && args.workload.is_empty() && args.speculate.is_none();
+    if everything && args.variant.is_empty() {
+        // The mark for speculation compares with this.
+        let none = ["--speculate", "none"].map(str::to_owned);
+        ways.push(Variant {
+            name: "none".to_owned(),
+            args: common.iter().cloned().chain(none).collect(),
+        });
+    }
     for variant in &args.variant {
         let mut args = common.clone();
         args.extend(variant.args.iter().cloned());
@@ -320,6 +332,8 @@ mod tests {
             }
         }
         assert!(full.settings.iter().any(|s| s.long && s.seconds >= 300.0));
+        assert_eq!(full.variants[1].name, "none");
+        assert_eq!(plan(&["--workload", "redis"]).variants.len(), 1);
     }
 
     #[test]
@@ -340,7 +354,7 @@ mod tests {
             "--tracker",
             "x",
             "--variant",
-            "none=--policy none",
+            "none=--speculate none",
         ]);
         assert_eq!(plan.settings.len(), 2);
         assert_eq!(plan.settings[1].label(), "random 64M d20 t2");
@@ -348,7 +362,7 @@ mod tests {
         assert_eq!(plan.variants[0].args, ["--tracker", "x"]);
         assert_eq!(
             plan.variants[1].args,
-            ["--tracker", "x", "--policy", "none"]
+            ["--tracker", "x", "--speculate", "none"]
         );
     }
 }

@@ -1,7 +1,7 @@
 //! The result, for people and for programs.
 
 use crate::marks::{Mark, Verdict};
-use crate::measure::Cell;
+use crate::measure::{Cell, WayResult};
 use crate::peers::Peer;
 use serde::Serialize;
 use std::fmt::{self, Write};
@@ -107,6 +107,15 @@ fn wrapped(text: &str) -> String {
     out
 }
 
+/// What tables call a way of recording in a setting.
+fn name(cell: &Cell, way: &WayResult) -> String {
+    if cell.ways.len() > 1 {
+        format!("{} {}", cell.label, way.way.name)
+    } else {
+        cell.label.clone()
+    }
+}
+
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1u32 << 20)
 }
@@ -135,6 +144,7 @@ impl Report {
         )?;
         self.costs(&mut out)?;
         self.pauses(&mut out)?;
+        self.accounts(&mut out)?;
         self.peers(&mut out)?;
         self.marks(&mut out)?;
         for absent in &self.skipped {
@@ -174,11 +184,7 @@ impl Report {
         for cell in &self.cells {
             for way in &cell.ways {
                 let f = &way.figures;
-                let name = if cell.ways.len() > 1 {
-                    format!("{} {}", cell.label, way.way.name)
-                } else {
-                    cell.label.clone()
-                };
+                let name = name(cell, way);
                 let s = f.slowdown;
                 writeln!(
                     out,
@@ -219,17 +225,13 @@ impl Report {
             "copy",
             "state",
             "resume",
-            "precopy",
+            "other",
             "1st s"
         )?;
         for cell in &self.cells {
             for way in &cell.ways {
                 let f = &way.figures;
-                let name = if cell.ways.len() > 1 {
-                    format!("{} {}", cell.label, way.way.name)
-                } else {
-                    cell.label.clone()
-                };
+                let name = name(cell, way);
                 let phase = |name: &str| {
                     f.phases
                         .iter()
@@ -252,14 +254,65 @@ impl Report {
                     phase("copy"),
                     phase("state"),
                     phase("resume"),
-                    phase("pre-copy stops"),
+                    phase("other stops"),
                     f.first_seconds.median
                 )?;
             }
         }
         writeln!(
             out,
-            "(phases: medians; 1st s: until the full first checkpoint was committed)"
+            "(phases: medians; other: stops beside the boundary, per checkpoint; 1st s: until the full first one was committed)"
+        )
+    }
+
+    fn accounts(&self, out: &mut String) -> fmt::Result {
+        if self.cells.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            out,
+            "\n{:26} {:>5} {:>9} {:>9} {:>9} {:>8} {:>8} {:>9} {:>6} {:>6} {:>6} {:>6}",
+            "per checkpoint",
+            "Hz",
+            "faults/s",
+            "hot",
+            "hit/miss",
+            "after",
+            "conflict",
+            "more stop",
+            "late",
+            "store",
+            "stuck",
+            "budget"
+        )?;
+        for (cell, way) in self
+            .cells
+            .iter()
+            .flat_map(|c| c.ways.iter().map(move |w| (c, w)))
+        {
+            let f = &way.figures;
+            let s = &f.account.sums;
+            let each = |sum: u64| sum as f64 / f.checkpoints.max(1) as f64;
+            writeln!(
+                out,
+                "{:26} {:>5} {:>9.0} {:>9.1} {:>9} {:>8.1} {:>8.2} {:>9.2} {:>6} {:>6} {:>6} {:>6}",
+                name(cell, way),
+                cell.setting.hz,
+                f.account.faults_per_second,
+                each(s.hot_copied),
+                format!("{:.1}/{:.1}", each(s.hot_hits), each(s.hot_misses)),
+                each(s.after_copied),
+                each(s.conflicts),
+                each(s.precopy_stops + s.conflict_stops + s.completion_stops),
+                s.skipped_late,
+                s.skipped_store,
+                s.skipped_not_stopped,
+                s.skipped_budget
+            )?;
+        }
+        writeln!(
+            out,
+            "(late, store, stuck, budget: ticks not taken in all, by reason)"
         )
     }
 
