@@ -76,7 +76,7 @@ impl Pricing {
     pub fn new(count: usize, threads: usize, moving: bool) -> Self {
         let mut rng = Rng::new(7);
         let mut between = |low: f64, high: f64| (low + rng.fraction() * (high - low)) as f32;
-        let options = (0..count)
+        let options: Vec<Contract> = (0..count)
             .map(|i| Contract {
                 spot: between(40.0, 160.0),
                 strike: between(50.0, 150.0),
@@ -86,9 +86,11 @@ impl Pricing {
                 put: i % 2 == 1,
             })
             .collect();
+        // Priced once: a run shall rewrite prices, and not fill an empty array.
+        let prices = |option: &Contract| price(option, f64::from(option.spot)) as f32;
         Self {
+            prices: options.iter().map(prices).collect(),
             options,
-            prices: vec![0.0; count],
             threads,
             moving,
             passes: 0,
@@ -214,6 +216,7 @@ mod tests {
         let mut expected = None;
         for threads in 1..=3 {
             let mut pricing = Pricing::new(UNIT, threads, false);
+            pricing.prices.fill(0.0);
             let outcome = pricing.run(2);
             for (option, got) in pricing.options.iter().zip(&pricing.prices) {
                 let exact = price(option, f64::from(option.spot)) as f32;
