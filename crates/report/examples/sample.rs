@@ -61,8 +61,18 @@ fn main() {
             },
         ),
     ];
-    for (name, shape) in cases {
-        let a = analysis(&shape, None, Options::default());
+    let evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\u{202e}\"'`<!--";
+    let cases = cases.map(|(name, shape)| (name, shape, None));
+    let hostile = (
+        "hostile",
+        Shape {
+            checkpoints: 300,
+            ..USUAL
+        },
+        Some(evil),
+    );
+    for (name, shape, text) in cases.into_iter().chain([hostile]) {
+        let a = analysis(&shape, text, Options::default());
         let page = html::page(&a).unwrap();
         println!(
             "{name}: {} bytes, {} seconds kept",

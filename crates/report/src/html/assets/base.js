@@ -32,6 +32,7 @@ const fbytes = nb((b) => {
   return (b < 99.95 ? b.toFixed(1) : b.toFixed(0)) + " " + u[i];
 });
 const fint = (n) => Math.round(n).toString().replace(/\B(?=(\d{3})+(?!\d))/g, "\u00a0");
+const fcount = (n) => n >= 1e9 ? n / 1e9 + "\u00a0G" : n >= 1e6 ? n / 1e6 + "\u00a0M" : fint(n);
 const fnum = (n) => n >= 1000 ? fint(n) : n >= 100 ? n.toFixed(0) : +n.toPrecision(3) + "";
 const fpct = nb((x) => {
   const p = x * 100;
@@ -46,7 +47,7 @@ const fhex = (n) => "0x" + n.toString(16);
 const plural = (n, one, many) => fint(n) + " " + (n === 1 ? one : many || one + "s");
 const shell = (a) => a !== "" && !/[\s']/.test(a) ? a : "'" + a.replace(/'/g, "'\\''") + "'";
 // What a target named itself must not turn our line around or hide in it.
-const tame = (t) => t.replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, "\ufffd");
+const tame = (t) => t.replace(/[\n\r\t]+/g, " ").replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, "\ufffd");
 
 let colours = {};
 const colour = (name) => colours[name] || (colours[name] = getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim());

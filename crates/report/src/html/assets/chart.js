@@ -175,6 +175,8 @@ function pointAt(t) {
   return a;
 }
 const beginOf = (i) => i ? P.at[i - 1] : D.span.start_ns;
+// Most of three usual intervals: a pause does not fill the time in which there was no other.
+const narrowOf = (i) => Math.max(beginOf(i), P.at[i] - usual);
 const named = (i) => P.n[i] === 1 ? "checkpoint " + P.id[i] : `${fint(P.n[i])} checkpoints from ${P.id[i]}`;
 const heading = (i) => fsec(P.at[i], D.span.end_ns - D.span.start_ns) + ", " + named(i);
 
@@ -193,12 +195,14 @@ function steps(g, X, Y, box, values, fill, stroke, width) {
   if (fill) { path(true); g.fillStyle = colour(fill); g.fill(); }
   if (stroke) { path(false); g.strokeStyle = colour(stroke); g.lineWidth = width || 1.4; g.lineJoin = "round"; g.stroke(); }
 }
+// Forks and points of the program may be everywhere; they are in the table only.
+const turns = D.special.filter((s) => s.marks.some((m) => m === "full" || m === "exec" || m === "crash" || m === "exit")).slice(0, 100);
 function marked(g, X, box) {
   g.save();
   g.setLineDash([3, 3]);
   g.strokeStyle = colour("dim");
   g.globalAlpha = .6;
-  for (const s of D.special) {
+  for (const s of turns) {
     const x = Math.round(X(s.at)) + .5;
     g.beginPath(); g.moveTo(x, box.t - 4); g.lineTo(x, box.b); g.stroke();
   }
@@ -206,3 +210,4 @@ function marked(g, X, box) {
 }
 const quantile = (list, q) => { const s = Float64Array.from(list).sort(); return s.length ? s[Math.round((s.length - 1) * q)] : 0; };
 const most = (list) => { let m = 0; for (const v of list) if (v > m) m = v; return m; };
+const usual = 3 * quantile(P.at.map((t, i) => t - beginOf(i)), .5);

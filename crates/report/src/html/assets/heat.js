@@ -21,13 +21,23 @@ class Heat extends TimeChart {
       for (const v of r.values) if (v < 0) c -= v; else { if (c < this.cols) out[c] = v; c++; }
       return out;
     });
-    let lo = Infinity, hi = 0;
-    this.values.forEach((row) => row.forEach((v, c) => { if (v) { const m = v / H.counts[c]; if (m < lo) lo = m; if (m > hi) hi = m; } }));
-    this.hi = hi || 1;
-    this.lo = Math.min(lo, this.hi / 2);
+    // Logarithms once, in plain loops: there can be 300,000 cells.
+    const logs = this.values.map((row) => {
+      const out = new Float32Array(this.cols);
+      for (let c = 0; c < this.cols; c++) out[c] = row[c] ? Math.log(row[c] / H.counts[c]) : -Infinity;
+      return out;
+    });
+    let lo = Infinity, hi = -Infinity;
+    for (const row of logs) for (let c = 0; c < this.cols; c++) { const v = row[c]; if (v > hi) hi = v; if (v < lo && v > -Infinity) lo = v; }
+    this.hi = Math.exp(hi);
+    this.lo = Math.min(Math.exp(lo), this.hi / 2);
     this.row = this.col = -1;
-    const span = Math.log(this.hi / this.lo) || 1;
-    this.levels = this.values.map((row) => Int16Array.from(row, (v, c) => v ? Math.max(0, Math.min(255, Math.round(255 * Math.log(v / H.counts[c] / this.lo) / span))) : -1));
+    const floor = Math.log(this.lo), scale = 255 / (hi - floor);
+    this.levels = logs.map((row) => {
+      const out = new Int16Array(this.cols);
+      for (let c = 0; c < this.cols; c++) out[c] = row[c] === -Infinity ? -1 : Math.max(0, Math.round((row[c] - floor) * scale));
+      return out;
+    });
   }
   // Rows to y: groups of one mapping get at least the height of their label, while there are few.
   static layout(w) {

@@ -52,13 +52,13 @@ function pauses() {
           for (let i = 0; i < N; i++) sum[i] += P.phases[k][i] / P.n[i];
           g.fillStyle = colour("p" + k);
           for (let i = 0; i < N; i++) {
-            const x0 = X(beginOf(i)), x1 = X(P.at[i]), y1 = Y(sum[i]), y0 = Y(lower[i]);
+            const x0 = X(narrowOf(i)), x1 = X(P.at[i]), y1 = Y(sum[i]), y0 = Y(lower[i]);
             if (y0 > y1) g.fillRect(x0, y1, Math.max(.8, x1 - x0 + .35), y0 - y1);
           }
         };
         for (let k = 0; k < 7; k++) edge(k);
         g.fillStyle = colour("bad");
-        for (let i = 0; i < N; i++) if (sum[i] > ceiling) { const x = X((beginOf(i) + P.at[i]) / 2); g.beginPath(); g.moveTo(x - 4, box.t + 3); g.lineTo(x + 4, box.t + 3); g.lineTo(x, box.t - 4); g.fill(); }
+        for (let i = 0; i < N; i++) if (sum[i] > ceiling) { const x = X((narrowOf(i) + P.at[i]) / 2); g.beginPath(); g.moveTo(x - 4, box.t + 3); g.lineTo(x + 4, box.t + 3); g.lineTo(x, box.t - 4); g.fill(); }
         marked(g, X, box);
       },
     },

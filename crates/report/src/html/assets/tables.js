@@ -102,7 +102,7 @@ class Repeats extends Canvas {
     for (const v of logTicks(1, max)) {
       const y = Math.round(Y(v)) + .5;
       g.strokeStyle = colour("grid"); g.beginPath(); g.moveTo(64, y); g.lineTo(this.w - 4, y); g.stroke();
-      g.fillStyle = colour("dim"); g.fillText(fint(v), 56, y);
+      g.fillStyle = colour("dim"); g.fillText(fcount(v), 56, y);
     }
     this.list.forEach((n, i) => {
       const x = 64 + i * this.each, y = Y(n);
