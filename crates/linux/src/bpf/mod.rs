@@ -466,8 +466,9 @@ impl FaultLog {
         }
     }
 
-    /// The pages saved since [`FaultLog::clear_saved`], in no order. Of two threads that raced for
-    /// a page both may have saved it, with equal content.
+    /// The pages saved since [`FaultLog::clear_saved`], in no order. A page may be there twice, with
+    /// the same content: threads raced for it, or it did not exist, was made (still protected) by
+    /// the first fault, and is there once as nothing and once as what it was made with.
     pub fn saved(&self) -> impl Iterator<Item = SavedPage<'_>> {
         self.images
             .iter()

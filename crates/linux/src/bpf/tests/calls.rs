@@ -1,7 +1,6 @@
 //! Which system calls the log sees, and that those it does not see are told.
 
 use super::{logged_pages, pages_of};
-use crate::bpf::{FaultLog, Options};
 use crate::test_support::{Map, PAGE, Steps};
 use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -330,10 +329,7 @@ fn memory(cases: &mut Vec<Case>) {
 
 #[test]
 fn what_the_log_does_not_see_is_called_risky() {
-    let mut log = match FaultLog::open(Options::default()) {
-        Ok(log) => log,
-        Err(e) => return println!("SKIPPED: {e}"),
-    };
+    let Some(mut log) = super::open() else { return };
     let mut cases = Vec::new();
     files(&mut cases);
     pipes_and_sockets(&mut cases);
