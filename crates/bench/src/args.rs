@@ -16,6 +16,8 @@ pub struct BenchArgs {
 pub enum BenchCommand {
     /// Measure what recording costs: pauses, slowdown, bytes, memory, against peers and marks.
     Capture(Box<CaptureBench>),
+    /// Compute what each policy for hot pages would have cost, from what was written when.
+    Policies(PoliciesBench),
     /// Be a workload: print `ready PID`, then do what each line `go UNITS` on stdin says.
     #[command(hide = true)]
     Target(TargetArgs),
@@ -117,6 +119,17 @@ pub struct CaptureBench {
     /// Keep the recordings.
     #[arg(long)]
     pub keep: bool,
+}
+
+/// `still bench policies`.
+#[derive(Clone, Debug, Args)]
+pub struct PoliciesBench {
+    /// Recordings made with `--account full --speculate none`; made-up runs without.
+    #[arg(value_name = "REC", value_hint = ValueHint::DirPath)]
+    pub recordings: Vec<PathBuf>,
+    /// Write everything as JSON into this file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub json: Option<PathBuf>,
 }
 
 /// A way to record: a name, and arguments for `still attach`.

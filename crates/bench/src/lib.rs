@@ -16,6 +16,7 @@ pub mod marks;
 pub mod measure;
 pub mod peers;
 pub mod plan;
+mod policies;
 pub mod process;
 pub mod recorder;
 pub mod report;
@@ -31,6 +32,7 @@ pub use args::{BenchArgs, BenchCommand};
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     match &args.command {
         BenchCommand::Capture(args) => capture::run(args),
+        BenchCommand::Policies(args) => policies::run(args),
         BenchCommand::Target(args) => targets::serve(args),
     }
 }

@@ -296,7 +296,7 @@ mod tests {
         all.extend(args);
         match Typed::try_parse_from(all).unwrap().command {
             BenchCommand::Capture(args) => Plan::new(&args),
-            BenchCommand::Target(_) => panic!("another command"),
+            BenchCommand::Policies(_) | BenchCommand::Target(_) => panic!("another command"),
         }
     }
 

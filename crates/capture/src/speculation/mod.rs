@@ -80,7 +80,7 @@ impl Default for Costs {
             after: 300.0,
             conflict: 1000.0,
             repair: 200_000.0,
-            skip: 400.0,
+            skip: 1000.0,
             threads: 1.0,
         }
     }
@@ -96,6 +96,34 @@ impl Costs {
             repair: 0.0,
             ..self
         }
+    }
+
+    /// The situations in which policies are compared, each with a name: everything copied in the
+    /// stop; copied after it; the same with two threads, from which copying takes a processor; and
+    /// with pre-images and a log of faults instead of a scan, so that a conflict needs no stop and
+    /// nothing has to be left out.
+    #[must_use]
+    pub fn situations(self) -> [(&'static str, Self); 4] {
+        [
+            ("in the stop", self.all_in_stop()),
+            ("after it", self),
+            (
+                "after it, 2 threads",
+                Self {
+                    threads: 2.0,
+                    after: self.copy,
+                    ..self
+                },
+            ),
+            (
+                "after it, pre-images",
+                Self {
+                    repair: 0.0,
+                    skip: 0.0,
+                    ..self
+                },
+            ),
+        ]
     }
 
     /// Copying a page in the stop, for all threads.

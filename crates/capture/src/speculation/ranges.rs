@@ -2,6 +2,7 @@
 //! for what is appended.
 
 use super::PAGE;
+pub use crate::ranges::pages;
 use std::ops::Range;
 
 /// Appends a range, joined with the last if they touch. Ranges must come in ascending order.
@@ -13,14 +14,6 @@ pub fn push(out: &mut Vec<Range<u64>>, next: Range<u64>) {
         Some(last) if next.start <= last.end => last.end = last.end.max(next.end),
         _ => out.push(next),
     }
-}
-
-/// Pages in a list.
-#[must_use]
-pub fn pages(list: &[Range<u64>]) -> u64 {
-    list.iter()
-        .map(|r| r.end.saturating_sub(r.start) / PAGE)
-        .sum()
 }
 
 /// Addresses of the pages in a list.

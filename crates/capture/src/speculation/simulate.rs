@@ -8,10 +8,17 @@
 use super::ranges::{Both, Cursor, divide, each_page, pages, push};
 use super::{Choice, Costs, PAGE, Policy, Seen};
 use crate::speculation::list::Random;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use stillframe_image::SpaceId;
 use stillframe_image::account::Account;
+
+/// Most pages of an interval that are taken from an account, 64 GiB: no damage shall keep us busy
+/// for ever.
+const MAX_DIRTY: u64 = 1 << 24;
+
+/// End of what a process can address.
+const TOP: u64 = 1 << 56;
 
 /// One interval of a run. Lists ascending, neighbours joined, page-aligned addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -245,58 +252,138 @@ pub fn compare(run: &[Interval], costs: &Costs) -> (Vec<Row>, f64) {
     (rows, oracle(run, costs))
 }
 
-/// Turns the event accounts of a recording, one for each checkpoint with its time, into a run of one
-/// address space. Only recordings made with the exact dirty sets give one.
+/// Turns the event accounts of a recording into runs, one for each address space. Only recordings
+/// made with the exact dirty sets give any.
 ///
 /// Which pages are written early is read from the fault log if there is one. If not, it is drawn:
 /// each page as though its first write came at a random time of the interval, and its copy in the
-/// order of addresses, `page_ns` nanoseconds each. Pages written all the time are in conflict more
-/// often than that.
-pub fn from_accounts<'a>(
-    accounts: impl Iterator<Item = (u64, &'a Account)>,
-    space: SpaceId,
-    page_ns: u64,
-) -> Vec<Interval> {
-    let mut run: Vec<Interval> = Vec::new();
-    let mut random = Random(3);
-    let mut before: Option<u64> = None;
-    for (at_ns, account) in accounts {
-        let begun = before.replace(at_ns).unwrap_or(at_ns);
-        let mut dirty = Vec::new();
-        for r in account.dirty.iter().filter(|r| r.space == space) {
-            let start = r.first.saturating_mul(PAGE);
-            let end = start.saturating_add(r.pages.saturating_mul(PAGE));
-            // A damaged account may have them in any order.
-            if dirty
-                .last()
-                .is_none_or(|last: &Range<u64>| last.end <= start)
-            {
-                push(&mut dirty, start..end);
-            }
+/// order of addresses. Pages written all the time are in conflict more often than that.
+#[derive(Debug)]
+pub struct Runs {
+    copy_ns: u64,
+    random: Random,
+    before: Option<u64>,
+    runs: BTreeMap<SpaceId, Vec<Interval>>,
+}
+
+impl Runs {
+    /// `copy_ns`: how long copying a page after the boundary takes.
+    #[must_use]
+    pub const fn new(copy_ns: u64) -> Self {
+        Self {
+            copy_ns,
+            random: Random(3),
+            before: None,
+            runs: BTreeMap::new(),
         }
-        let mut early = Vec::new();
-        if let Some(last) = run.last() {
-            let first_faults: HashMap<u64, u64> = account
-                .fault_log
-                .iter()
-                .rev()
-                .map(|fault| (fault.page.saturating_mul(PAGE), fault.at_ns))
-                .collect();
+    }
+
+    /// Adds the account of the next checkpoint, which was made at `at_ns`.
+    pub fn add(&mut self, at_ns: u64, account: &Account) {
+        let begun = self.before.replace(at_ns).unwrap_or(at_ns);
+        for run in &account.dirty {
+            self.runs.entry(run.space).or_default();
+        }
+        // The first fault on a page counts, so later ones are put in first.
+        let faults: HashMap<u64, u64> = account
+            .fault_log
+            .iter()
+            .rev()
+            .map(|fault| (fault.page.saturating_mul(PAGE), fault.at_ns))
+            .collect();
+        for (space, run) in &mut self.runs {
+            let mut dirty: Vec<Range<u64>> = Vec::new();
+            let mut room = MAX_DIRTY;
+            for r in account.dirty.iter().filter(|r| r.space == *space) {
+                let start = r.first.saturating_mul(PAGE);
+                let end = start.saturating_add(r.pages.saturating_mul(PAGE));
+                // A damaged account may have them in any order, and of any length.
+                let follows = dirty.last().is_none_or(|last| last.end <= start);
+                if follows && end <= TOP && r.pages <= room {
+                    room -= r.pages;
+                    push(&mut dirty, start..end);
+                }
+            }
+            let mut early = Vec::new();
+            let last = run.last().map_or(&[][..], |last| &last.dirty);
             let length = at_ns.saturating_sub(begun).max(1);
             let mut is_dirty = Cursor::new(&dirty);
-            for (n, at) in (1_u64..).zip(each_page(&last.dirty)) {
-                let copied = n.saturating_mul(page_ns);
+            for (n, at) in (1_u64..).zip(each_page(last)) {
+                let copied = n.saturating_mul(self.copy_ns);
                 let conflict = is_dirty.contains(at)
-                    && match first_faults.get(&at) {
+                    && match faults.get(&at) {
                         Some(fault) => fault.saturating_sub(begun) < copied,
-                        None => first_faults.is_empty() && random.below(length) < copied,
+                        None => faults.is_empty() && self.random.below(length) < copied,
                     };
                 if conflict {
                     push(&mut early, at..at + PAGE);
                 }
             }
+            run.push(Interval { dirty, early });
         }
-        run.push(Interval { dirty, early });
     }
-    run
+
+    /// The runs. That of an address space begins with the first interval in which it was written.
+    #[must_use]
+    pub fn finish(self) -> BTreeMap<SpaceId, Vec<Interval>> {
+        self.runs
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::single_range_in_vec_init,
+    reason = "lists of one range are meant"
+)]
+mod tests {
+    use super::*;
+    use stillframe_image::account::{DirtyRun, Fault};
+
+    fn account(runs: &[(u32, u64, u64)]) -> Account {
+        Account {
+            dirty: runs
+                .iter()
+                .map(|&(space, first, pages)| DirtyRun {
+                    space: SpaceId(space),
+                    first,
+                    pages,
+                })
+                .collect(),
+            ..Account::default()
+        }
+    }
+
+    #[test]
+    fn accounts_become_runs_of_each_space() {
+        let mut runs = Runs::new(1000);
+        runs.add(0, &account(&[(1, 5, 2)]));
+        runs.add(1_000_000, &account(&[(1, 5, 1), (2, 9, 1)]));
+        let mut logged = account(&[(1, 5, 1), (2, 9, 1)]);
+        let fault = |page, at_ns| Fault {
+            tid: 1,
+            at_ns,
+            page,
+        };
+        logged.fault_log = vec![
+            fault(9, 1_000_500),
+            fault(5, 1_900_000),
+            fault(9, 1_999_999),
+        ];
+        runs.add(2_000_000, &logged);
+        // Damage: overlapping, and beyond all addresses.
+        runs.add(
+            3_000_000,
+            &account(&[(1, 5, 2), (1, 6, 2), (1, u64::MAX / 2, u64::MAX)]),
+        );
+        let runs = runs.finish();
+        let first = &runs[&SpaceId(1)];
+        let page = |n: u64| n * PAGE..(n + 1) * PAGE;
+        assert_eq!(first.len(), 4);
+        assert_eq!(first[0].dirty, [5 * PAGE..7 * PAGE]);
+        assert_eq!(first[3].dirty, [5 * PAGE..7 * PAGE]);
+        assert!(first[2].early.is_empty(), "written late");
+        let second = &runs[&SpaceId(2)];
+        assert_eq!(second.len(), 3);
+        assert_eq!(second[1].early, [page(9)], "written before its copy");
+    }
 }

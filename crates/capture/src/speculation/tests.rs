@@ -10,27 +10,8 @@ use super::simulate::{Interval, compare, oracle, simulate};
 use super::*;
 use std::collections::BTreeSet;
 
-/// The kinds of machine the policies are compared for.
 fn machines() -> [(&'static str, Costs); 4] {
-    let costs = Costs::default();
-    let two = Costs {
-        threads: 2.0,
-        after: 1000.0,
-        ..costs
-    };
-    [
-        ("in the stop", costs.all_in_stop()),
-        ("after it", costs),
-        ("after it, 2 threads", two),
-        (
-            "after it, pre-images",
-            Costs {
-                repair: 0.0,
-                skip: 0.0,
-                ..costs
-            },
-        ),
-    ]
+    Costs::default().situations()
 }
 
 /// Checks another policy's choices.

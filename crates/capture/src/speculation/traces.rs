@@ -125,11 +125,11 @@ fn random(to: &mut Writes, _: u64) {
     }
 }
 
-/// Three hundred pages, others after every hundred intervals.
+/// Three hundred pages in runs of four, others after every hundred intervals.
 fn phases(to: &mut Writes, n: u64) {
     let base = n / 100 * 4096;
     for page in 0..300 {
-        to.write(base + page * 3, 20);
+        to.write(base + page / 4 * 10 + page % 4, 20);
     }
 }
 
