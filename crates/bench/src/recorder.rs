@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use stillframe_store::Recording;
 
-/// Checkpoints that must be there before a run counts: the full one and some ordinary ones.
-const SETTLED: usize = 4;
+/// Checkpoints taken after the full first one was committed that must be there before a run counts.
+/// The first of them carries the ticks skipped meanwhile.
+const SETTLED: usize = 3;
 
 /// A recorder at work.
 #[derive(Debug)]
@@ -91,13 +92,20 @@ impl Recorder {
             if let Some(status) = running.child().try_wait()? {
                 bail!("the recorder ended with {status}: {}", tail(errors));
             }
-            let rows = Recording::open(recording).map_or(0, |r| r.rows().len());
-            if rows > 0 {
-                first.get_or_insert_with(|| begun.elapsed().as_secs_f64());
+            let opened = Recording::open(recording).ok();
+            let rows = opened.as_ref().map_or(&[][..], |r| r.rows());
+            if rows.is_empty() {
+                return Ok(false);
             }
-            Ok(rows >= SETTLED)
+            let (_, seen) =
+                *first.get_or_insert_with(|| (begun.elapsed().as_secs_f64(), wall_ns()));
+            // Those taken while the first was being stored do not count, nor what was skipped then.
+            let after = rows.iter().filter(|row| row.tick.wall_ns > seen).count();
+            Ok(after >= SETTLED)
         })?;
-        first.context("no first checkpoint")
+        first
+            .map(|(seconds, _)| seconds)
+            .context("no first checkpoint")
     }
 
     /// Runs `work` and watches the recorder meanwhile.
