@@ -29,6 +29,16 @@ pub enum Error {
     /// The output exists.
     #[error("{} exists; choose another name with -o, or use --force to replace a recording", .0.display())]
     Exists(PathBuf),
+    /// The tracker asked for cannot be had.
+    #[error(
+        "the tracker {name} cannot be used here: {source}; leave out --tracker to use what can be had"
+    )]
+    NoTracker {
+        /// Which.
+        name: &'static str,
+        /// Why not.
+        source: stillframe_linux::Error,
+    },
     /// There is no such policy.
     #[error("{0} is no policy for hot pages; the policies are {list}", list = crate::speculation::NAMES.join(", "))]
     NoPolicy(String),

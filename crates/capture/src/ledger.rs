@@ -6,9 +6,10 @@
 use std::ops::Range;
 use std::time::Instant;
 use stillframe_image::account::{
-    Account, DirtyRun, HEAT_PAGES, Heat, Skip, SkipReason, StopKind, StopRecord,
+    Account, DirtyRun, Fault, HEAT_PAGES, Heat, Skip, SkipReason, StopKind, StopRecord,
 };
 use stillframe_image::{PAGE_SIZE, SpaceId};
+use stillframe_linux::sched::monotonic_ns;
 
 /// Stops and skips noted in one interval, each. What is beyond is in the sums of the tick.
 const NOTED: usize = 4096;
@@ -20,6 +21,8 @@ const RUNS: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Ledger {
     origin: Instant,
+    /// The same by CLOCK_MONOTONIC.
+    origin_ns: u64,
     account: Account,
     /// Where runs of pages found written begin (+1) and end (-1), in page numbers, for all looks.
     edges: Vec<(SpaceId, u64, i32)>,
@@ -32,6 +35,7 @@ impl Ledger {
     pub fn new(origin: Instant, exact: bool) -> Self {
         Self {
             origin,
+            origin_ns: monotonic_ns().saturating_sub(nanos(origin.elapsed())),
             account: Account::default(),
             edges: Vec::new(),
             exact,
@@ -83,6 +87,22 @@ impl Ledger {
             self.edges.push((space, first, 1));
             self.edges.push((space, end, -1));
             self.account.faults.write += end - first;
+        }
+    }
+
+    /// Notes faults that a tracker saw. `logged` moves as many as there is room for, gives the number
+    /// there were, and times them by CLOCK_MONOTONIC. `room`: in this interval.
+    pub fn faults(&mut self, logged: impl FnOnce(&mut Vec<Fault>, usize) -> u64, room: usize) {
+        let log = &mut self.account.fault_log;
+        let before = log.len();
+        let count = logged(log, room.saturating_sub(before));
+        for fault in &mut log[before..] {
+            fault.at_ns = fault.at_ns.saturating_sub(self.origin_ns);
+        }
+        self.account.faults.logged += count;
+        let kept = (log.len() - before) as u64;
+        if room > 0 {
+            self.account.faults_dropped += count.saturating_sub(kept);
         }
     }
 

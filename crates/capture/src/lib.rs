@@ -31,7 +31,7 @@ mod tracker;
 mod witness;
 
 pub use error::Error;
-pub use options::{Copying, Options, Precopy};
+pub use options::{Copying, Options, Precopy, TrackerChoice};
 pub use paranoid::Findings;
 pub use session::{Observer, Report, record};
 pub use stats::{Histogram, Stats};

@@ -23,6 +23,17 @@ pub enum Copying {
     After,
 }
 
+/// How written pages are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrackerChoice {
+    /// The best that can be had.
+    Auto,
+    /// Asynchronous write protection, found by scanning.
+    WpAsync,
+    /// The same with a log of the faults.
+    Bpf,
+}
+
 /// Options of a recording.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -44,6 +55,10 @@ pub struct Options {
     pub precopy: Precopy,
     /// When written pages are copied.
     pub copying: Copying,
+    /// How written pages are found.
+    pub tracker: TrackerChoice,
+    /// Record the processes that the target makes, too.
+    pub follow: bool,
     /// Policy that chooses hot pages, one of [`crate::speculation::NAMES`].
     pub speculate: String,
     /// Note in the account exactly which pages were written.
@@ -73,6 +88,8 @@ impl Default for Options {
             count: None,
             precopy: Precopy::Auto,
             copying: Copying::Auto,
+            tracker: TrackerChoice::Auto,
+            follow: false,
             speculate: crate::speculation::NAMES[0].to_owned(),
             exact_account: false,
             paranoid: false,

@@ -21,9 +21,11 @@ use stillframe_store::{Memory, Recording, VersionRef};
 /// Differences described in full; further ones are counted.
 const DESCRIBED: usize = 20;
 
-/// All memory of the target at a boundary.
+/// All memory of one process at a boundary.
 #[derive(Debug)]
 pub struct Witness {
+    /// Which process.
+    pub space: SpaceId,
     /// Addresses read, in the order of the arena's pages.
     pub spans: Vec<Range<u64>>,
     /// Addresses of pages in them that could not be read; their arena page means nothing.
@@ -50,7 +52,7 @@ pub struct Findings {
 /// The comparing thread.
 #[derive(Debug)]
 pub struct Checker {
-    sender: Sender<(CheckpointId, Witness)>,
+    sender: Sender<(CheckpointId, Vec<Witness>)>,
     thread: JoinHandle<Result<(), Error>>,
 }
 
@@ -63,7 +65,7 @@ impl Checker {
         path: &Path,
         findings: Arc<Mutex<Findings>>,
     ) -> std::io::Result<(Self, Receiver<PageArena>)> {
-        let (sender, receiver) = bounded::<(CheckpointId, Witness)>(0);
+        let (sender, receiver) = bounded::<(CheckpointId, Vec<Witness>)>(0);
         let (spare, spares) = bounded(4);
         let path = path.to_owned();
         let thread = std::thread::Builder::new()
@@ -74,32 +76,35 @@ impl Checker {
                     recording: None,
                     pages: HashMap::new(),
                 };
-                while let Ok((id, witness)) = receiver.recv() {
-                    let result = mirror.compare(id, &witness)?;
+                while let Ok((id, witnesses)) = receiver.recv() {
+                    for witness in witnesses {
+                        let result = mirror.compare(id, &witness)?;
+                        let mut total = findings.lock().unwrap_or_else(PoisonError::into_inner);
+                        total.pages += result.pages;
+                        total.differences += result.differences;
+                        for line in result.described {
+                            if total.described.len() < DESCRIBED {
+                                tracing::error!("{line}");
+                                total.described.push(line);
+                            }
+                        }
+                        drop(total);
+                        let mut arena = witness.arena;
+                        arena.clear();
+                        let _ = spare.try_send(arena);
+                    }
                     let mut total = findings.lock().unwrap_or_else(PoisonError::into_inner);
                     total.checkpoints += 1;
-                    total.pages += result.pages;
-                    total.differences += result.differences;
-                    for line in result.described {
-                        if total.described.len() < DESCRIBED {
-                            tracing::error!("{line}");
-                            total.described.push(line);
-                        }
-                    }
-                    drop(total);
-                    let mut arena = witness.arena;
-                    arena.clear();
-                    let _ = spare.try_send(arena);
                 }
                 Ok(())
             })?;
         Ok((Self { sender, thread }, spares))
     }
 
-    /// Hands over a witness; waits while an earlier one is being compared.
-    pub fn check(&self, id: CheckpointId, witness: Witness) {
+    /// Hands over the witnesses of a checkpoint; waits while earlier ones are being compared.
+    pub fn check(&self, id: CheckpointId, witnesses: Vec<Witness>) {
         // A thread that has failed says so at `finish`.
-        let _ = self.sender.send((id, witness));
+        let _ = self.sender.send((id, witnesses));
     }
 
     /// Waits for the last comparison.
@@ -116,8 +121,10 @@ impl Checker {
 struct Mirror {
     path: PathBuf,
     recording: Option<Recording>,
-    pages: HashMap<PageNumber, (VersionRef, Box<[u8; PAGE_SIZE]>)>,
+    pages: HashMap<SpaceId, Pages>,
 }
+
+type Pages = HashMap<PageNumber, (VersionRef, Box<[u8; PAGE_SIZE]>)>;
 
 impl Mirror {
     fn compare(&mut self, id: CheckpointId, witness: &Witness) -> Result<Findings, Error> {
@@ -128,7 +135,8 @@ impl Mirror {
             }
             none => none.insert(Recording::open(&self.path)?),
         };
-        let memory = recording.memory(id, SpaceId(0))?;
+        let memory = recording.memory(id, witness.space)?;
+        let mirror = self.pages.entry(witness.space).or_default();
         let mut found = Findings::default();
         let mut contents = witness.arena.pages().iter();
         for span in &witness.spans {
@@ -146,10 +154,10 @@ impl Mirror {
                     continue;
                 }
                 found.pages += 1;
-                match Self::content(&mut self.pages, &memory, page, version) {
+                match Self::content(mirror, &memory, page, version) {
                     Ok(bytes) if *bytes == *expected => {}
                     Ok(bytes) => {
-                        let source = provenance(recording, &memory, id, page);
+                        let source = provenance(recording, &memory, (id, witness.space), page);
                         found.differ(id, page, &source, &bytes, expected);
                     }
                     Err(error) => found.note(format!(
@@ -163,9 +171,9 @@ impl Mirror {
             let pages = PageNumber::of(span.start)..PageNumber::of(span.end);
             for (page, version) in memory.pages_with_versions(pages)? {
                 found.pages += 1;
-                let bytes = Self::content(&mut self.pages, &memory, page, Some(version))?;
+                let bytes = Self::content(mirror, &memory, page, Some(version))?;
                 if *bytes != [0; PAGE_SIZE] {
-                    let source = provenance(recording, &memory, id, page);
+                    let source = provenance(recording, &memory, (id, witness.space), page);
                     found.differ(id, page, &source, &bytes, &[0; PAGE_SIZE]);
                 }
             }
@@ -174,7 +182,7 @@ impl Mirror {
     }
 
     fn content<'a>(
-        mirror: &'a mut HashMap<PageNumber, (VersionRef, Box<[u8; PAGE_SIZE]>)>,
+        mirror: &'a mut Pages,
         memory: &Memory<'_>,
         page: PageNumber,
         version: Option<VersionRef>,
@@ -202,11 +210,11 @@ impl Mirror {
 fn provenance(
     recording: &Recording,
     memory: &Memory<'_>,
-    id: CheckpointId,
+    (id, space): (CheckpointId, SpaceId),
     page: PageNumber,
 ) -> String {
     let until = CheckpointId(0)..CheckpointId(id.0 + 1);
-    let last = match recording.changes(SpaceId(0), page, until) {
+    let last = match recording.changes(space, page, until) {
         Ok(changes) => changes
             .last()
             .map_or("none".to_owned(), ToString::to_string),

@@ -69,7 +69,7 @@ enum Message {
     Commit {
         checkpoint: Box<Checkpoint>,
         tick: Tick,
-        witness: Option<Witness>,
+        witnesses: Vec<Witness>,
     },
     Finish(Summary),
 }
@@ -209,12 +209,12 @@ impl Pipeline {
     }
 
     /// Commits the checkpoint whose pages were handed over before.
-    pub fn commit(&self, checkpoint: Box<Checkpoint>, tick: Tick, witness: Option<Witness>) {
+    pub fn commit(&self, checkpoint: Box<Checkpoint>, tick: Tick, witnesses: Vec<Witness>) {
         self.gauge.commits.fetch_add(1, Ordering::Relaxed);
         self.send(Message::Commit {
             checkpoint,
             tick,
-            witness,
+            witnesses,
         });
     }
 
@@ -278,9 +278,9 @@ impl Store {
                 Message::Commit {
                     checkpoint,
                     tick,
-                    witness,
+                    witnesses,
                 } => {
-                    self.commit(checkpoint, &tick, witness)?;
+                    self.commit(checkpoint, &tick, witnesses)?;
                 }
                 Message::Finish(summary) => {
                     self.writer.finish(&summary)?;
@@ -324,7 +324,7 @@ impl Store {
         &mut self,
         mut checkpoint: Box<Checkpoint>,
         tick: &Tick,
-        witness: Option<Witness>,
+        witnesses: Vec<Witness>,
     ) -> Result<(), Error> {
         let processes = checkpoint.processes.iter_mut();
         for file in processes.flat_map(|p| &mut p.space.files) {
@@ -332,8 +332,8 @@ impl Store {
         }
         let committed = self.writer.commit(&checkpoint, tick)?;
         self.gauge.commits.fetch_sub(1, Ordering::Relaxed);
-        if let (Some(checker), Some(witness)) = (&self.checker, witness) {
-            checker.check(committed.id, witness);
+        if let Some(checker) = &self.checker {
+            checker.check(committed.id, witnesses);
         }
         let writer_bytes = self.writer.memory_bytes();
         // The capture thread may have ended already; then nobody counts.

@@ -4,13 +4,13 @@
 //! the store to fail. Whatever comes first decides what is done; nothing here takes a checkpoint
 //! itself.
 
+use crate::Error;
 use crate::control::{self, Control, Cost};
 use crate::engine::{Engine, Outcome, Prepared};
 use crate::options::Options;
 use crate::paranoid::{Checker, Findings};
 use crate::pipeline::Pipeline;
 use crate::stats::Stats;
-use crate::{Error, tracker};
 use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use stillframe_image::account::SkipReason;
 use stillframe_image::{Gap, Marks};
 use stillframe_linux::proc::identity;
 use stillframe_linux::sched;
-use stillframe_linux::tracee::{Event, Outcome as Ended, Tracee, Wake};
+use stillframe_linux::tracee::{Event, FamilyWake, Outcome as Ended, Tracee};
 use stillframe_store::{Header, Summary, Writer, WriterOptions};
 
 /// Longest a target may take to stop for an ordinary tick. Threads waiting for a disk, or for a
@@ -82,19 +82,19 @@ pub fn record(
     observer: &mut dyn Observer,
 ) -> Result<Report, Error> {
     let pid = tracee.pid();
+    // A target that cannot be recorded leaves nothing behind on disk.
+    let prepared = Prepared::set_up(tracee, options)?;
     let header = Header {
         program: identity::executable(pid).unwrap_or_default(),
         arguments: identity::arguments(pid).unwrap_or_default(),
         pid,
         started_wall_ns: wall_ns(),
         requested_hz: options.hz,
-        tracker: tracker::WP_ASYNC.to_owned(),
+        tracker: prepared.tracker().to_owned(),
         kernel: kernel_release(),
         writer_version: env!("CARGO_PKG_VERSION").to_owned(),
         ..Header::default()
     };
-    // A target that cannot be recorded leaves nothing behind on disk.
-    let prepared = Prepared::set_up(tracee, options)?;
     let writer = Writer::create(
         &options.output,
         &header,
@@ -160,6 +160,8 @@ struct Goals {
     due: Instant,
     /// Marks of the next checkpoint.
     marks: Marks,
+    /// Processes that do not run before it.
+    held: Vec<u32>,
 }
 
 /// Why the loop ended.
@@ -222,17 +224,22 @@ impl Session<'_> {
             due: self.engine.started(),
             // A launched target stands at its first instruction, and that is the first checkpoint.
             marks: Marks::FULL,
+            held: self.engine.parts().0.pids().collect(),
         };
-        let mut gone = 0;
+        let (mut gone, mut taken) = (0, 0);
         loop {
+            if self.engine.taken() > taken {
+                (gone, taken) = (0, self.engine.taken());
+            }
             match self.step(&mut goals) {
-                Ok(None) => gone = 0,
+                Ok(None) => {}
                 Ok(Some(verdict)) => return verdict,
                 // Killed under our hands: its end is about to be reported.
                 Err(Error::Kernel(error)) if error.is_gone() && gone < 100 => {
                     gone += 1;
                     tracing::debug!("the target is ending: {error}");
-                    if let Some(outcome) = self.engine.parts().0.outcome() {
+                    let family = self.engine.parts().0;
+                    if let (Some(outcome), true) = (family.outcome(), family.is_over()) {
                         return Verdict::Ended(outcome);
                     }
                     goals.due = Instant::now() + Duration::from_millis(10);
@@ -261,14 +268,16 @@ impl Session<'_> {
             if self.engine.taken() > before && goals.marks != Marks::default() {
                 // The first checkpoint is behind us: what was held may go.
                 goals.marks = Marks::default();
-                self.engine.parts().0.release()?;
+                for pid in std::mem::take(&mut goals.held) {
+                    self.engine.parts().0.release(pid)?;
+                }
             }
             if self.engine.taken() > before {
                 self.steer(goals);
             }
             match outcome {
                 Some(Outcome::Taken) => {}
-                Some(Outcome::Event(event)) => return self.event(event, goals),
+                Some(Outcome::Event((pid, event))) => return self.event(pid, event, goals),
                 Some(Outcome::NotStopped(why)) => {
                     tracing::debug!("tick skipped: {why}");
                     self.engine.skip(1, SkipReason::NotStopped);
@@ -277,8 +286,8 @@ impl Session<'_> {
             }
             goals.due = self.next_due(goals.due, goals.period);
             self.show();
-            if let Some(event) = self.engine.complete()? {
-                return self.event(event, goals);
+            if let Some((pid, event)) = self.engine.complete()? {
+                return self.event(pid, event, goals);
             }
         }
         let wake_at = [
@@ -287,19 +296,19 @@ impl Session<'_> {
             Some(self.last_seen + SHOW_PERIOD),
         ];
         match self.wait(wake_at.into_iter().flatten().min())? {
-            Wake::Deadline => {
+            FamilyWake::Deadline => {
                 if self.last_seen.elapsed() >= SHOW_PERIOD {
                     self.show();
                 }
             }
-            Wake::Descriptor(0) => {
+            FamilyWake::Descriptor(0) => {
                 let pid = self.engine.parts().0.pid();
                 if self.observer.shall_stop(pid) {
                     return Ok(Some(Verdict::Stopped));
                 }
             }
-            Wake::Descriptor(_) => return Ok(Some(Verdict::StoreFailed)),
-            Wake::Event(event) => return self.event(event, goals),
+            FamilyWake::Descriptor(_) => return Ok(Some(Verdict::StoreFailed)),
+            FamilyWake::Event { pid, event } => return self.event(pid, event, goals),
         }
         Ok(None)
     }
@@ -329,10 +338,10 @@ impl Session<'_> {
         self.engine.skip(left_out, SkipReason::Budget);
     }
 
-    fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake, Error> {
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<FamilyWake, Error> {
         let wish = self.observer.wish();
-        let (tracee, pipeline) = self.engine.parts();
-        Ok(tracee.wait(deadline, &[wish, pipeline.failed().as_fd()])?)
+        let (family, pipeline) = self.engine.parts();
+        Ok(family.wait(deadline, &[wish, pipeline.failed().as_fd()])?)
     }
 
     /// The next tick after `due`; ticks that have passed meanwhile are skipped.
@@ -363,36 +372,73 @@ impl Session<'_> {
         self.engine.checkpoint(marks, None, limit).map(Some)
     }
 
-    /// Deals with an event of the target. Gives the verdict if it ends the recording.
-    fn event(&mut self, event: Event, goals: &mut Goals) -> Result<Option<Verdict>, Error> {
-        tracing::debug!(?event, "target");
+    /// Deals with an event of a process. Gives the verdict if it ends the recording.
+    fn event(
+        &mut self,
+        pid: u32,
+        event: Event,
+        goals: &mut Goals,
+    ) -> Result<Option<Verdict>, Error> {
+        tracing::debug!(pid, ?event, "target");
+        let root = pid == self.engine.parts().0.pid();
         match event {
-            // A single process is not told of births.
             Event::ThreadsChanged
             | Event::JobStopped
             | Event::JobContinued
-            | Event::Born { .. } => {}
-            Event::Exec => {
-                self.engine.replaced()?;
+            // It becomes a process of its own when it execs.
+            | Event::Born {
+                shares_memory: true,
+                ..
+            } => {}
+            Event::Born { parent, .. } => {
+                let made = self.engine.born(pid, parent);
+                self.joined(pid, made)?;
+                goals.marks = goals.marks.with(Marks::FORK);
+            }
+            Event::Exec if root => {
+                self.engine.replaced(pid)?;
                 // The next tick, at once, is the first checkpoint of the new program, which is held
                 // until then.
-                goals.marks = Marks::FULL.with(Marks::EXEC);
+                goals.marks = goals.marks.with(Marks::FULL.with(Marks::EXEC));
+                goals.held.push(pid);
                 goals.due = Instant::now();
+            }
+            Event::Exec => {
+                let made = self.engine.replaced(pid);
+                self.joined(pid, made)?;
+                goals.marks = goals.marks.with(Marks::EXEC);
             }
             Event::Fatal { tid, siginfo } => {
                 self.last_words(Marks::CRASH, Some((tid, siginfo)));
-                self.crashed = true;
-                self.engine.parts().0.release()?;
+                self.crashed |= root;
+                self.engine.parts().0.release(pid)?;
             }
             Event::Exiting { .. } => {
-                if !self.crashed {
+                if root && !self.crashed {
                     self.last_words(Marks::EXIT, None);
                 }
-                self.engine.parts().0.release()?;
+                self.engine.parts().0.release(pid)?;
             }
-            Event::Ended(ended) => return Ok(Some(Verdict::Ended(ended))),
+            Event::Ended(ended) => {
+                self.engine.ended(pid);
+                let family = self.engine.parts().0;
+                if family.is_over() {
+                    let outcome = family.outcome().unwrap_or(ended);
+                    return Ok(Some(Verdict::Ended(outcome)));
+                }
+            }
         }
         Ok(None)
+    }
+
+    /// A process of the tree begins, with memory of its own. It runs even if it cannot be recorded.
+    fn joined(&mut self, pid: u32, made: Result<(), Error>) -> Result<(), Error> {
+        match made {
+            Ok(()) => {}
+            Err(Error::Kernel(error) | Error::Setup { source: error, .. }) if error.is_gone() => {}
+            Err(error) => tracing::warn!("process {pid} is not recorded: {error}"),
+        }
+        Ok(self.engine.parts().0.release(pid)?)
     }
 
     /// The last checkpoint. If it fails the recording still ends as it should.
@@ -429,9 +475,9 @@ impl Session<'_> {
         };
         let notes = notes(&self.engine.gaps());
         // The target first: whatever storing still takes is not its business.
-        let (tracee, mut pipeline, skipped) = self.engine.into_parts();
+        let (family, mut pipeline, skipped) = self.engine.into_parts();
         if ended.is_none()
-            && let Err(error) = tracee.detach()
+            && let Err(error) = family.detach()
         {
             tracing::debug!("detaching: {error}");
         }

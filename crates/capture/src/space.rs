@@ -8,11 +8,11 @@ use crate::options::Options;
 use crate::pipeline::{Batch, Pipeline};
 use crate::plan::{Facts, Plan};
 use crate::populated::Populated;
-use crate::ranges::{join, push, split};
+use crate::ranges::{intersect, join, pages, push, split};
 use crate::speculation::{Costs, Policy};
 use crate::tracker::{Found, Tracker};
 use std::ops::Range;
-use stillframe_image::account::Hot;
+use stillframe_image::account::{Fault, Hot};
 use stillframe_image::{
     AddressSpace, CheckpointId, Coverage, Gap, Mapping, PAGE_SIZE, PageNumber, SpaceId,
 };
@@ -105,6 +105,9 @@ impl Space {
     /// # Errors
     /// If the kernel fails.
     pub fn refresh_layout(&mut self, now: CheckpointId, pipeline: &Pipeline) -> Result<()> {
+        if self.known && !self.tracker.layout_may_differ() {
+            return Ok(());
+        }
         let changed = match self.maps.refresh()? {
             MapsChange::Same => false,
             MapsChange::Changed => true,
@@ -150,6 +153,7 @@ impl Space {
             now,
             &mut self.found,
         )?;
+        self.tracker.layout_seen();
         self.hot.look(&self.found.dirty);
         let renewed = std::mem::take(&mut self.found.renewed);
         self.forget(renewed, pipeline);
@@ -218,16 +222,85 @@ impl Space {
         planned.map(|()| self.plan.pages())
     }
 
-    /// Which pages of `ranges` were written since the boundary: what was copied of them, or
-    /// decided about them, while the target ran is not what they were then.
+    /// Looks which pages of `ranges`, a part of the plan for later, were written since the boundary:
+    /// what was copied of them, or decided about them, while the target ran is not what they were
+    /// then. What the tracker saved is put in place; the rest is in conflict. `batch`: where the
+    /// copies are, if there are any, from slot `first` on.
     ///
     /// # Errors
     /// If the kernel fails.
-    pub fn conflicts(&mut self, ranges: &[Range<u64>]) -> Result<&[Range<u64>]> {
+    pub fn settle_conflicts(
+        &mut self,
+        ranges: &[Range<u64>],
+        batch: Option<(&mut Batch, usize)>,
+    ) -> Result<Conflicts> {
         self.written.clear();
         self.tracker.check(ranges, &mut self.written)?;
-        self.hot.conflict(&self.written);
-        Ok(&self.written)
+        if self.written.is_empty() {
+            return Ok(Conflicts::default());
+        }
+        let mut conflicts = Conflicts {
+            written: pages(&self.written),
+            repaired: 0,
+        };
+        let mut left = take(&mut self.written);
+        let layout = &self.layout;
+        let mut put: Vec<Range<u64>> = Vec::new();
+        let mut batch = batch;
+        self.tracker.saved(&mut |address, content| {
+            let range = address..address + PAGE_SIZE as u64;
+            if intersect(range.clone(), &left).next().is_none() {
+                return;
+            }
+            let anonymous = |m: &Mapping| m.inode == 0 && !m.shared;
+            let zero = content.is_none();
+            if zero && !layout.mapping_at(address).is_some_and(anonymous) {
+                return;
+            }
+            if let Some((batch, first)) = &mut batch {
+                let page = Some(PageNumber::of(address));
+                let slot = batch.pages[*first..].iter().position(|p| *p == page);
+                let slot = slot.and_then(|slot| batch.arena.page_mut(*first + slot));
+                match (slot, content) {
+                    (Some(slot), Some(content)) => slot.copy_from_slice(content),
+                    (Some(slot), None) => slot.fill(0),
+                    (None, _) => return,
+                }
+            } else if !zero {
+                // It was decided that there was nothing, and there was.
+                return;
+            }
+            put.push(range);
+        });
+        join(&mut put);
+        conflicts.repaired = crate::ranges::pages(&put);
+        let all = left.clone();
+        left.clear();
+        split(&all, &put, &mut Vec::new(), &mut left);
+        self.hot.conflict(&left);
+        self.written = left;
+        Ok(conflicts)
+    }
+
+    /// In the stop: pages will be copied after it.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    pub fn begin_after(&mut self) -> Result<()> {
+        self.tracker.save()
+    }
+
+    /// They are copied.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    pub fn end_after(&mut self) -> Result<()> {
+        self.tracker.saved_enough()
+    }
+
+    /// Faults that the tracker saw; see [`Tracker::logged`].
+    pub fn logged(&mut self, faults: &mut Vec<Fault>, room: usize) -> u64 {
+        self.tracker.logged(faults, room)
     }
 
     /// Pages that [`Space::plan_later`] decided about without a copy.
@@ -368,6 +441,7 @@ impl Space {
             known: None,
         };
         crate::witness::take(
+            self.id,
             self.layout.mappings(),
             self.tracker.scanner(),
             &mut self.copier,
@@ -401,6 +475,15 @@ impl Space {
         }
         self.objects.gaps(gaps);
     }
+}
+
+/// Pages written before they were copied and checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conflicts {
+    /// In all.
+    pub written: u64,
+    /// Of those, had from what the tracker saved.
+    pub repaired: u64,
 }
 
 fn take<T: Default>(value: &mut T) -> T {

@@ -2,7 +2,7 @@
 
 use crate::paranoid::Witness;
 use std::ops::Range;
-use stillframe_image::{Coverage, Mapping, PAGE_SIZE};
+use stillframe_image::{Coverage, Mapping, PAGE_SIZE, SpaceId};
 use stillframe_linux::Result;
 use stillframe_linux::copy::{Copier, PageArena};
 use stillframe_linux::pagemap::{Categories, Region, Scanner};
@@ -15,6 +15,7 @@ use stillframe_linux::pagemap::{Categories, Region, Scanner};
 /// # Errors
 /// If the target is gone.
 pub fn take(
+    space: SpaceId,
     mappings: &[Mapping],
     scanner: &mut Scanner,
     copier: &mut Copier,
@@ -59,6 +60,7 @@ pub fn take(
     unreadable.sort_unstable();
     debug_assert!(unreadable.iter().all(|a| a % PAGE_SIZE as u64 == 0));
     Ok(Witness {
+        space,
         spans,
         unreadable,
         absent,

@@ -113,6 +113,13 @@ pub struct CaptureArgs {
     /// are had in a second stop), or auto (as is cheaper for the target).
     #[arg(long, value_name = "auto|now|after", default_value = "auto")]
     pub copy: Copy,
+    /// Record the processes that the program makes, too, and theirs: one checkpoint holds all.
+    #[arg(short = 'F', long)]
+    pub follow: bool,
+    /// How written pages are found: auto (the best that can be had here), wp-async, or bpf (needs
+    /// privileges). See docs/trackers.md and still doctor.
+    #[arg(long, value_name = "auto|wp-async|bpf", default_value = "auto")]
+    pub tracker: Tracker,
     /// Policy that chooses hot pages: pages copied inside the stop because they are written all the
     /// time, see docs/trackers.md.
     #[arg(long, value_name = "POLICY", default_value = stillframe_capture::speculation::NAMES[0],
@@ -155,6 +162,17 @@ pub enum Copy {
     Now,
     /// After it.
     After,
+}
+
+/// `--tracker`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tracker {
+    /// The best that can be had.
+    Auto,
+    /// Asynchronous write protection.
+    WpAsync,
+    /// The same with a log of faults.
+    Bpf,
 }
 
 /// `--account`.

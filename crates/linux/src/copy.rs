@@ -113,6 +113,15 @@ impl PageArena {
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.used) }
     }
 
+    /// One of the pages in use, to be changed.
+    pub fn page_mut(&mut self, slot: usize) -> Option<&mut [u8; PAGE_SIZE]> {
+        if slot >= self.used {
+            return None;
+        }
+        // SAFETY: `slot < used <= limit`; as in `pages`, and `&mut self` makes it exclusive.
+        Some(unsafe { &mut *self.base.as_ptr().add(slot) })
+    }
+
     /// Forgets all pages; the memory is kept.
     pub fn clear(&mut self) {
         self.used = 0;

@@ -4,9 +4,9 @@ use super::Engine;
 use crate::Error;
 use crate::chunks::{Chunk, chunks};
 use crate::pipeline::{BATCH_PAGES, Batch};
-use crate::ranges::pages;
+use crate::space::Conflicts;
 use std::time::{Duration, Instant};
-use stillframe_linux::tracee::{Event, Wake};
+use stillframe_linux::tracee::{Event, FamilyWake};
 
 /// Pages copied between two checks for conflicts. The sooner a page is checked, the smaller the
 /// chance that it is written first; a check costs about as much as copying a page or two.
@@ -19,11 +19,18 @@ pub(super) struct Copied {
     pub pages: u64,
     /// Pages written, or gone, before they were copied and checked. Only if asked for.
     pub conflicts: u64,
+    /// Of those, had from what was saved at the fault.
+    pub repaired: u64,
     /// Whether everything copied is what it was when the target last stood still. Only if asked
     /// for.
     pub stands: bool,
-    /// Something that happened to the target and must be dealt with.
-    pub event: Option<Event>,
+}
+
+impl Copied {
+    const fn add(&mut self, conflicts: Conflicts) {
+        self.conflicts += conflicts.written;
+        self.repaired += conflicts.repaired;
+    }
 }
 
 impl Engine {
@@ -32,95 +39,116 @@ impl Engine {
     /// rest is left to the boundary to come. `check`: whether it is asked if they were written
     /// since.
     pub(super) fn copy_running(&mut self, check: bool) -> Result<Copied, Error> {
-        let space = &mut self.member.space;
-        let mut copied = Copied {
-            pages: space.plan_later()?,
-            ..Copied::default()
-        };
+        let mut copied = Copied::default();
+        for at in 0..self.members.len() {
+            self.copy_member(at, check, &mut copied)?;
+        }
+        if check {
+            for member in &mut self.members {
+                member.space.end_after()?;
+            }
+        }
+        copied.stands = copied.conflicts == copied.repaired;
+        Ok(copied)
+    }
+
+    /// Does so for one process, the `at`th.
+    fn copy_member(&mut self, at: usize, check: bool, copied: &mut Copied) -> Result<(), Error> {
+        let space = &mut self.members[at].space;
+        copied.pages += space.plan_later()?;
         self.pipeline.zeros(space.id(), space.take_zeros());
         let plan = space.take_plan();
         let limit = if check { CHECKED_PAGES } else { BATCH_PAGES };
         let mut batch = None;
         for (ranges, forced) in [(&plan.copy, false), (&plan.force, true)] {
             for chunk in chunks(ranges, limit) {
-                if copied.event.is_none() {
-                    copied.event = self.see_to_target()?;
-                }
-                if copied.event.is_some() && !check {
-                    self.member.space.carry(&chunk);
+                self.see_to_target()?;
+                if self.pending.is_some() && !check {
+                    self.members[at].space.carry(&chunk);
                     continue;
                 }
-                match self.copy_chunk(&chunk, forced, check, &mut batch) {
-                    Ok(conflicts) => copied.conflicts += conflicts,
+                match self.copy_chunk(at, &chunk, forced, check, &mut batch) {
+                    Ok(conflicts) => copied.add(conflicts),
                     // The event is its end, or the end of its memory.
-                    Err(Error::Kernel(error)) if error.is_gone() && copied.event.is_some() => {
+                    Err(Error::Kernel(error)) if error.is_gone() && self.pending.is_some() => {
                         copied.conflicts += chunk.pages().count() as u64;
                     }
                     Err(error) => return Err(error),
                 }
             }
         }
-        self.hand_over(batch);
-        let space = &mut self.member.space;
-        if check && copied.conflicts == 0 {
+        self.hand_over(at, batch);
+        let space = &mut self.members[at].space;
+        if check {
             let rest = space.not_copied(&plan);
-            copied.conflicts += pages(space.conflicts(&rest)?);
+            match space.settle_conflicts(&rest, None) {
+                Ok(conflicts) => copied.add(conflicts),
+                Err(error) if error.is_gone() && self.pending.is_some() => copied.conflicts += 1,
+                Err(error) => return Err(error.into()),
+            }
         }
         space.give_plan(plan);
         space.settle();
-        copied.stands = copied.conflicts == 0;
-        Ok(copied)
+        Ok(())
     }
 
-    /// Copies a chunk into `current`, or into a new batch if that has no room. Returns how many of
-    /// its pages were written or gone before they were copied and checked.
+    /// Copies a chunk into `current`, or into a new batch if that has no room.
     fn copy_chunk(
         &mut self,
+        at: usize,
         chunk: &Chunk,
         forced: bool,
         check: bool,
         current: &mut Option<Batch>,
-    ) -> Result<u64, Error> {
+    ) -> Result<Conflicts, Error> {
         let room = chunk.pages().count();
         if current.as_ref().is_some_and(|b| b.arena.free() < room) {
-            self.hand_over(current.take());
+            self.hand_over(at, current.take());
         }
-        let space = &mut self.member.space;
+        let space = &mut self.members[at].space;
         let batch = match current {
             Some(batch) => batch,
             None => current.insert(self.pipeline.batch(space.id())?),
         };
+        let first = batch.pages.len();
         space.copy(chunk, forced, batch)?;
         // What could not be read was unmapped since, or is being replaced: the boundary to come
         // will tell.
-        let mut conflicts = space.carry_unreadable();
+        let unreadable = space.carry_unreadable();
+        let mut conflicts = Conflicts::default();
         if check {
-            conflicts += pages(space.conflicts(&chunk.ranges)?);
+            conflicts = space.settle_conflicts(&chunk.ranges, Some((batch, first)))?;
         }
+        conflicts.written += unreadable;
         Ok(conflicts)
     }
 
-    fn hand_over(&mut self, batch: Option<Batch>) {
+    fn hand_over(&mut self, at: usize, batch: Option<Batch>) {
         if let Some(batch) = batch {
-            self.member.space.populate(&batch);
+            self.members[at].space.populate(&batch);
             self.pipeline.pages(batch);
         }
     }
 
-    /// Passes on what the target's threads report, at least once, and until the pipeline has room.
-    fn see_to_target(&mut self) -> Result<Option<Event>, Error> {
+    /// Passes on what the processes' threads report, at least once, and until the pipeline has room
+    /// or something happened that must be dealt with first. That is kept in `pending`.
+    fn see_to_target(&mut self) -> Result<(), Error> {
         let mut until = Instant::now();
-        loop {
-            match self.tracee.wait(Some(until), &[])? {
-                Wake::Event(Event::ThreadsChanged | Event::JobStopped | Event::JobContinued) => {}
-                Wake::Event(event) => return Ok(Some(event)),
-                Wake::Deadline | Wake::Descriptor(_) => {
+        while self.pending.is_none() {
+            match self.family.wait(Some(until), &[])? {
+                FamilyWake::Event {
+                    event: Event::ThreadsChanged | Event::JobStopped | Event::JobContinued,
+                    ..
+                } => {}
+                FamilyWake::Event { pid, event } => self.pending = Some((pid, event)),
+                FamilyWake::Deadline | FamilyWake::Descriptor(_) => {
                     if self.pipeline.has_room_for_pages() {
-                        return Ok(None);
+                        break;
                     }
                     until = Instant::now() + Duration::from_millis(1);
                 }
             }
         }
+        Ok(())
     }
 }

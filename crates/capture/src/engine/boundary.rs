@@ -1,17 +1,20 @@
 //! The stop that makes a checkpoint.
 
+use super::member::Member;
 use super::{ATTEMPTS, Engine, Outcome};
 use crate::Error;
 use crate::chunks::chunks;
 use crate::control::Cost;
 use crate::ledger::nanos;
+use crate::paranoid::Witness;
 use crate::pipeline::{BATCH_PAGES, Batch, Pipeline, QUEUE_BATCHES};
+use crate::ranges::pages;
 use crate::space::Space;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use stillframe_image::account::StopKind;
+use stillframe_image::account::{Hot, StopKind, ThreadStall};
 use stillframe_image::{Checkpoint, Marks, Phases, SigInfo, Tick};
 use stillframe_linux::copy::PageArena;
-use stillframe_linux::tracee::{Event, Stop};
+use stillframe_linux::tracee::FamilyStop;
 
 /// Pages of memory that one witness may hold: 64 GiB of addresses, taken as used.
 const WITNESS_PAGES: usize = 16 << 20;
@@ -23,13 +26,15 @@ const STOP_BATCHES: usize = 64;
 /// way.
 const STOP_PAGES: u64 = (QUEUE_BATCHES * BATCH_PAGES) as u64;
 
+/// Single faults noted for one checkpoint.
+const LOGGED_FAULTS: usize = 1 << 16;
+
 /// What came of a boundary.
 pub(super) enum Made {
-    /// A checkpoint was handed to the pipeline. Perhaps something happened meanwhile.
-    Standing(Option<Event>),
-    /// Pages were written before they were copied: it has to be made again, or the event to be
-    /// dealt with first.
-    Conflict(Option<Event>),
+    /// A checkpoint was handed to the pipeline.
+    Standing,
+    /// Pages were written before they were copied: it has to be made again.
+    Conflict,
     /// The target was not stopped.
     Nothing(Outcome),
 }
@@ -45,10 +50,14 @@ impl Engine {
     ) -> Result<Made, Error> {
         let mut clock = Clock::start();
         let begun = clock.last;
-        let mut halt = match self.tracee.stop(limit)? {
-            Stop::All(halt) => halt,
-            Stop::TimedOut { why, .. } => return Ok(Made::Nothing(Outcome::NotStopped(why))),
-            Stop::Event(event) => return Ok(Made::Nothing(Outcome::Event(event))),
+        let mut halt = match self.family.stop_all(limit)? {
+            FamilyStop::All(halt) => halt,
+            FamilyStop::TimedOut { why, .. } => {
+                return Ok(Made::Nothing(Outcome::NotStopped(why)));
+            }
+            FamilyStop::Event { pid, event } => {
+                return Ok(Made::Nothing(Outcome::Event((pid, event))));
+            }
         };
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -57,63 +66,82 @@ impl Engine {
         tick.wall_ns = nanos(wall);
         tick.phases.stop = clock.lap();
 
-        let (space, state) = (&mut self.member.space, &mut self.member.state);
-        space.refresh_layout(self.next, &self.pipeline)?;
+        for member in &mut self.members {
+            member.stands = halt.process(member.pid).is_some();
+        }
+        for member in self.members.iter_mut().filter(|m| m.stands) {
+            member.space.refresh_layout(self.next, &self.pipeline)?;
+        }
         tick.phases.layout = clock.lap();
-        space.find(self.next, &self.pipeline)?;
+        let mut dirty = 0;
+        for member in self.members.iter_mut().filter(|m| m.stands) {
+            member.space.find(self.next, &self.pipeline)?;
+            dirty += pages(member.space.dirty());
+        }
         tick.phases.scan = clock.lap();
-        state.read_threads(&mut halt)?;
-        if let Some((tid, info)) = crash {
-            state.note_signal(*tid, info.clone());
+        for member in self.members.iter_mut().filter(|m| m.stands) {
+            if let Some(mut process) = halt.process(member.pid) {
+                member.state.read_threads(&mut process)?;
+            }
+            if let Some((tid, info)) = crash {
+                member.state.note_signal(*tid, info.clone());
+            }
         }
         tick.phases.threads = clock.lap();
 
-        let dirty = crate::ranges::pages(space.dirty());
         let after = match attempt {
             1 => self.strategy.after(dirty) || dirty > STOP_PAGES,
             2..ATTEMPTS => dirty > STOP_PAGES,
             _ => false,
         };
-        space.divide(!after);
-        let now = space.plan_now()?;
-        let untracked = space.plan_untracked()?;
-        let batches = copy_now(space, &self.pipeline)?;
+        let (mut now, mut untracked) = (0, 0);
+        let mut batches = Vec::new();
+        for member in self.members.iter_mut().filter(|m| m.stands) {
+            let space = &mut member.space;
+            space.divide(!after);
+            now += space.plan_now()?;
+            untracked += space.plan_untracked()?;
+            copy_now(space, &self.pipeline, &mut batches)?;
+        }
         tick.phases.copy = clock.lap();
 
         let special = tick.marks != Marks::default();
-        state.read_rest(&mut halt, self.next, special)?;
+        for member in self.members.iter_mut().filter(|m| m.stands) {
+            if let Some(mut process) = halt.process(member.pid) {
+                member.state.read_rest(&mut process, self.next, special)?;
+            }
+        }
         tick.phases.state = clock.lap();
-        let witness = match &self.witnesses {
-            Some(spares) => {
+        let mut witnesses = Vec::new();
+        if let Some(spares) = &self.witnesses {
+            for member in self.members.iter_mut().filter(|m| m.stands) {
                 let arena = match spares.try_recv() {
                     Ok(arena) => arena,
                     Err(_) => PageArena::new(WITNESS_PAGES)?,
                 };
-                Some(space.witness(arena)?)
+                witnesses.push(member.space.witness(arena)?);
             }
-            None => None,
-        };
+        }
         // Being paranoid is no part of the pause that is reported.
         clock.lap();
+        if after {
+            for member in self.members.iter_mut().filter(|m| m.stands) {
+                member.space.begin_after()?;
+            }
+        }
         halt.resume()?;
         tick.phases.resume = clock.lap();
 
         self.strategy.boundary(now, &tick.phases, attempt > 1);
-        self.ledger.look(space.id(), space.dirty());
-        self.pipeline.zeros(space.id(), space.take_zeros());
-        for mut batch in batches {
-            space.populate(&batch);
-            space.thin_out(&mut batch);
-            self.pipeline.pages(batch);
-        }
         tick.untracked_pages = untracked;
-        let mut event = None;
+        self.hand_over_all(batches);
         if after {
             let copied = self.copy_running(true)?;
             self.strategy.copied_after(copied.stands);
             let account = &mut self.ledger.account().after;
-            account.copied += copied.pages - copied.conflicts;
+            account.copied += copied.pages.saturating_sub(copied.conflicts);
             account.conflicts += copied.conflicts;
+            account.pre_images += copied.repaired;
             if !copied.stands {
                 account.repairs += 1;
                 let pause = tick.pause_ns();
@@ -122,19 +150,46 @@ impl Engine {
                 tick.precopy_pause_ns += pause;
                 tick.precopied_pages += dirty;
                 tick.phases = Phases::default();
-                return Ok(Made::Conflict(copied.event));
+                return Ok(Made::Conflict);
             }
-            event = copied.event;
         }
-        let space = &mut self.member.space;
-        space.settle();
-        tick.threads = u32::try_from(self.member.state.threads().len()).unwrap_or(u32::MAX);
+        self.ledger
+            .stop(StopKind::Boundary, begun, tick.pause_ns(), dirty);
+        self.commit(tick, dirty, after, witnesses);
+        Ok(Made::Standing)
+    }
+
+    /// What was copied in the stop goes its way.
+    fn hand_over_all(&mut self, batches: Vec<Batch>) {
+        for member in self.members.iter_mut().filter(|m| m.stands) {
+            let space = &mut member.space;
+            self.ledger.look(space.id(), space.dirty());
+            self.pipeline.zeros(space.id(), space.take_zeros());
+        }
+        for mut batch in batches {
+            let of = |m: &&mut Member| m.space.id() == batch.space;
+            if let Some(member) = self.members.iter_mut().find(of) {
+                member.space.populate(&batch);
+                member.space.thin_out(&mut batch);
+            }
+            self.pipeline.pages(batch);
+        }
+    }
+
+    /// The boundary stands: puts the checkpoint together and chooses the hot pages for the next.
+    fn commit(&mut self, tick: &mut Tick, dirty: u64, after: bool, witnesses: Vec<Witness>) {
+        self.note_stalls();
+        let mut threads = 0;
+        let mut running = 0;
+        let mut hot = Hot::default();
+        for member in self.members.iter_mut().filter(|m| m.stands) {
+            threads += member.state.threads().len();
+            running += member.state.running();
+        }
+        tick.threads = u32::try_from(threads).unwrap_or(u32::MAX);
         tick.skipped = std::mem::take(&mut self.skipped);
         tick.dirty_pages = dirty + tick.precopied_pages;
         self.pace.boundary(dirty, &tick.phases);
-        self.ledger
-            .stop(StopKind::Boundary, begun, tick.pause_ns(), dirty);
-        let running = self.member.state.running();
         self.cost = Cost {
             stalled: Duration::from_nanos(tick.pause_ns() + tick.precopy_pause_ns),
             pause: Duration::from_nanos(tick.pause_ns()),
@@ -143,27 +198,60 @@ impl Engine {
             ..Cost::default()
         };
         let costs = self.strategy.costs(after, running);
-        self.ledger.account().hot = self.member.space.conclude(&costs);
+        let room = if self.options.exact_account {
+            LOGGED_FAULTS
+        } else {
+            0
+        };
+        let mut processes = Vec::with_capacity(self.members.len());
+        for member in self.members.iter_mut().filter(|m| m.stands) {
+            let space = &mut member.space;
+            space.settle();
+            self.ledger
+                .faults(|faults, room| space.logged(faults, room), room);
+            let concluded = space.conclude(&costs);
+            hot.copied += concluded.copied;
+            hot.unprotected += concluded.unprotected;
+            hot.hits += concluded.hits;
+            hot.misses += concluded.misses;
+            processes.push(member.image());
+        }
+        self.ledger.account().hot = hot;
         let checkpoint = Checkpoint {
-            processes: vec![self.member.image()],
+            processes,
             account: self.ledger.close(),
             points: Vec::new(),
         };
-        self.pipeline.commit(Box::new(checkpoint), *tick, witness);
+        self.pipeline.commit(Box::new(checkpoint), *tick, witnesses);
         self.next.0 += 1;
-        Ok(Made::Standing(event))
+    }
+
+    /// How long each thread stood still goes on account.
+    fn note_stalls(&mut self) {
+        for (pid, stall) in self.family.stalls() {
+            let Some(member) = self.members.iter().find(|m| m.pid == pid) else {
+                continue;
+            };
+            let stall = ThreadStall {
+                space: member.space.id(),
+                tid: stall.tid,
+                stopped_ns: self.ledger.at(stall.stopped),
+                resumed_ns: self.ledger.at(stall.resumed),
+            };
+            self.ledger.account().stalls.push(stall);
+        }
     }
 }
 
 /// Copies what is planned while the target stands still. What passes [`STOP_BATCHES`] is handed over
 /// at once, and the target waits for the store: long, but bounded in memory and still one instant.
-fn copy_now(space: &mut Space, pipeline: &Pipeline) -> Result<Vec<Batch>, Error> {
-    let mut batches = Vec::new();
+fn copy_now(space: &mut Space, pipeline: &Pipeline, batches: &mut Vec<Batch>) -> Result<(), Error> {
+    let first = batches.len();
     let plan = space.take_plan();
     for (ranges, forced) in [(&plan.copy, false), (&plan.force, true)] {
         for chunk in chunks(ranges, BATCH_PAGES) {
-            if batches.len() >= STOP_BATCHES {
-                for batch in batches.drain(..) {
+            if batches.len() >= first + STOP_BATCHES {
+                for batch in batches.drain(first..) {
                     space.populate(&batch);
                     pipeline.pages(batch);
                 }
@@ -176,7 +264,7 @@ fn copy_now(space: &mut Space, pipeline: &Pipeline) -> Result<Vec<Batch>, Error>
         }
     }
     space.give_plan(plan);
-    Ok(batches)
+    Ok(())
 }
 
 /// Measures phases.

@@ -3,26 +3,35 @@
 use crate::Error;
 use crate::space::Space;
 use crate::state::State;
-use stillframe_image::{Gap, ProcessImage};
-use stillframe_linux::tracee::Tracee;
+use stillframe_image::{Gap, ProcessImage, SpaceId};
+use stillframe_linux::tracee::Family;
 
 /// What is kept of one recorded process.
 #[derive(Debug)]
 pub struct Member {
+    /// Its process id.
+    pub pid: u32,
+    /// Who made it, if that is recorded.
+    pub parent: Option<SpaceId>,
     /// Its memory.
     pub space: Space,
     /// Everything else.
     pub state: State,
+    /// Whether it stood still at the last boundary, and so is in that checkpoint.
+    pub stands: bool,
     /// The thread through which /proc is read.
     via: u32,
 }
 
 impl Member {
     /// Of a process that is looked at through its main thread.
-    pub const fn new(pid: u32, space: Space, state: State) -> Self {
+    pub const fn new(pid: u32, parent: Option<SpaceId>, space: Space, state: State) -> Self {
         Self {
+            pid,
+            parent,
             space,
             state,
+            stands: false,
             via: pid,
         }
     }
@@ -31,7 +40,10 @@ impl Member {
     ///
     /// # Errors
     /// If no thread of it can be looked at.
-    pub fn follow_threads(&mut self, tracee: &Tracee) -> Result<(), Error> {
+    pub fn follow_threads(&mut self, family: &Family) -> Result<(), Error> {
+        let Some(tracee) = family.get(self.pid) else {
+            return Ok(());
+        };
         let tids = tracee.tids();
         if tids.binary_search(&self.via).is_ok() {
             return Ok(());
@@ -48,7 +60,7 @@ impl Member {
     pub fn image(&self) -> ProcessImage {
         ProcessImage {
             id: self.space.id(),
-            parent: None,
+            parent: self.parent,
             space: self.space.image(),
             threads: self.state.threads().to_vec(),
             descriptors: self.state.descriptors().clone(),

@@ -22,15 +22,17 @@ use crate::options::{Options, Precopy};
 use crate::pipeline::Pipeline;
 use crate::precopy::Pace;
 use crate::strategy::Strategy;
+use crate::tracker::Trackers;
 use boundary::Made;
 use crossbeam_channel::Receiver;
 use member::Member;
 use std::time::{Duration, Instant};
 use stillframe_image::account::{SkipReason, StopKind};
-use stillframe_image::{CheckpointId, Gap, Marks, SigInfo, Tick};
+use stillframe_image::{CheckpointId, Gap, Marks, SigInfo, SpaceId, Tick};
 use stillframe_linux::copy::PageArena;
 use stillframe_linux::inject::Injector;
-use stillframe_linux::tracee::{Event, Stop, Tracee};
+use stillframe_linux::proc::status::Status;
+use stillframe_linux::tracee::{Event, Family, FamilyStop, Stop};
 
 /// Boundaries made for one checkpoint, at most. All pages are copied inside the last one.
 const ATTEMPTS: u32 = 4;
@@ -51,15 +53,22 @@ pub enum Outcome {
     Taken,
     /// The target could not be stopped in time; it runs on.
     NotStopped(String),
-    /// Something happened to the target that must be dealt with first.
-    Event(Event),
+    /// Something happened to a process that must be dealt with first.
+    Event(Happened),
 }
+
+/// An event, and the process that it is about.
+pub type Happened = (u32, Event);
 
 /// The capture side of a recording.
 #[derive(Debug)]
 pub struct Engine {
-    tracee: Tracee,
-    member: Member,
+    family: Family,
+    trackers: Trackers,
+    /// The processes recorded, in the order in which they became known.
+    members: Vec<Member>,
+    /// Number of the next process that becomes known.
+    next_space: u32,
     pipeline: Pipeline,
     options: Options,
     pace: Pace,
@@ -70,6 +79,8 @@ pub struct Engine {
     /// Arenas for witnesses to be used again; none unless paranoid.
     witnesses: Option<Receiver<PageArena>>,
     skipped: u32,
+    /// Something that happened while pages were copied, to be dealt with.
+    pending: Option<Happened>,
     /// Pre-copy rounds asked for to keep the pause short.
     rounds: u32,
     /// What the last checkpoint cost, but for the interval.
@@ -87,11 +98,18 @@ impl Engine {
         options: Options,
         witnesses: Option<Receiver<PageArena>>,
     ) -> Self {
-        let Prepared { tracee, member } = prepared;
+        let Prepared {
+            family,
+            trackers,
+            members,
+        } = prepared;
         let started = Instant::now();
+        let next_space = members.iter().map(|m| m.space.id().0 + 1).max();
         Self {
-            tracee,
-            member,
+            family,
+            trackers,
+            members,
+            next_space: next_space.unwrap_or(0),
             pipeline,
             pace: Pace::default(),
             strategy: Strategy::new(options.copying),
@@ -101,6 +119,7 @@ impl Engine {
             next: CheckpointId(0),
             witnesses,
             skipped: 0,
+            pending: None,
             rounds: 0,
             cost: Cost::default(),
             completed: started,
@@ -108,26 +127,70 @@ impl Engine {
         }
     }
 
+    /// A process was made by `parent`: it is recorded from now on.
+    ///
+    /// # Errors
+    /// As [`Prepared::set_up`].
+    pub fn born(&mut self, pid: u32, parent: u32) -> Result<(), Error> {
+        let parent = self.members.iter().find(|m| m.pid == parent);
+        let parent = parent.map(|m| m.space.id());
+        let id = SpaceId(self.next_space);
+        let member = self.set_up(pid, id, parent)?;
+        self.next_space += 1;
+        self.members.retain(|m| m.pid != pid);
+        self.members.push(member);
+        Ok(())
+    }
+
     /// After `exec`: the address space and its tracking are gone; begins anew.
     ///
     /// # Errors
     /// As [`Prepared::set_up`].
-    pub fn replaced(&mut self) -> Result<(), Error> {
-        self.member = setup::member(&mut self.tracee, &self.options)?;
-        self.pipeline.forget(self.member.space.id());
+    pub fn replaced(&mut self, pid: u32) -> Result<(), Error> {
+        let Some(at) = self.members.iter().position(|m| m.pid == pid) else {
+            // It ran in the memory of another until now, or could not be recorded before.
+            let parent = Status::read(pid).map_or(0, |s| s.parent);
+            return self.born(pid, parent);
+        };
+        let (id, parent) = (self.members[at].space.id(), self.members[at].parent);
+        let member = self.set_up(pid, id, parent);
+        self.pipeline.forget(id);
+        match member {
+            Ok(member) => self.members[at] = member,
+            Err(error) => {
+                self.members.remove(at);
+                return Err(error);
+            }
+        }
         self.pace = Pace::default();
         Ok(())
     }
 
-    /// The target and the pipeline.
-    pub const fn parts(&mut self) -> (&mut Tracee, &mut Pipeline) {
-        (&mut self.tracee, &mut self.pipeline)
+    fn set_up(&mut self, pid: u32, id: SpaceId, parent: Option<SpaceId>) -> Result<Member, Error> {
+        setup::member(
+            &mut self.family,
+            pid,
+            id,
+            parent,
+            &self.trackers,
+            &self.options,
+        )
     }
 
-    /// Takes the engine apart: the target, the pipeline, and the ticks skipped since the last
+    /// A process has ended.
+    pub fn ended(&mut self, pid: u32) {
+        self.members.retain(|m| m.pid != pid);
+    }
+
+    /// The processes and the pipeline.
+    pub const fn parts(&mut self) -> (&mut Family, &mut Pipeline) {
+        (&mut self.family, &mut self.pipeline)
+    }
+
+    /// Takes the engine apart: the processes, the pipeline, and the ticks skipped since the last
     /// checkpoint.
-    pub fn into_parts(self) -> (Tracee, Pipeline, u32) {
-        (self.tracee, self.pipeline, self.skipped)
+    pub fn into_parts(self) -> (Family, Pipeline, u32) {
+        (self.family, self.pipeline, self.skipped)
     }
 
     /// When the recording began.
@@ -160,10 +223,11 @@ impl Engine {
 
     /// What the last checkpoint does not hold.
     pub fn gaps(&self) -> Vec<Gap> {
-        self.member.gaps()
+        self.members.iter().flat_map(Member::gaps).collect()
     }
 
-    /// Takes a checkpoint. `crash`: the thread and the fatal signal that it is about to get.
+    /// Takes a checkpoint of all processes at one instant. `crash`: the thread and the fatal signal
+    /// that it is about to get.
     /// `limit`: how long the target may take to stop.
     ///
     /// # Errors
@@ -175,7 +239,27 @@ impl Engine {
         crash: Option<&(u32, SigInfo)>,
         limit: Duration,
     ) -> Result<Outcome, Error> {
-        self.member.follow_threads(&self.tracee)?;
+        let made = self.make(marks, crash, limit);
+        match (self.pending.take(), made) {
+            // What happened explains what failed.
+            (Some(event), Err(Error::Kernel(error))) if error.is_gone() => {
+                tracing::debug!("given up: {error}");
+                Ok(Outcome::Event(event))
+            }
+            (Some(event), Ok(_)) => Ok(Outcome::Event(event)),
+            (_, made) => made,
+        }
+    }
+
+    fn make(
+        &mut self,
+        marks: Marks,
+        crash: Option<&(u32, SigInfo)>,
+        limit: Duration,
+    ) -> Result<Outcome, Error> {
+        for member in &mut self.members {
+            member.follow_threads(&self.family)?;
+        }
         let full = marks.contains(Marks::FULL);
         let mut tick = Tick {
             marks,
@@ -191,6 +275,7 @@ impl Engine {
             };
             for _ in 0..rounds {
                 match self.precopy(&mut tick, limit)? {
+                    Outcome::Taken if self.pending.is_some() => return Ok(Outcome::Taken),
                     Outcome::Taken if self.pace.settled(full) => break,
                     Outcome::Taken => {}
                     other => return Ok(other),
@@ -202,9 +287,9 @@ impl Engine {
             attempt += 1;
             match self.boundary(&mut tick, crash, limit, attempt)? {
                 Made::Nothing(outcome) => return Ok(outcome),
-                Made::Standing(event) => return Ok(event.map_or(Outcome::Taken, Outcome::Event)),
-                Made::Conflict(Some(event)) => return Ok(Outcome::Event(event)),
-                Made::Conflict(None) => {}
+                Made::Standing => return Ok(Outcome::Taken),
+                Made::Conflict if self.pending.is_some() => return Ok(Outcome::Taken),
+                Made::Conflict => {}
             }
         }
     }
@@ -214,20 +299,24 @@ impl Engine {
     ///
     /// # Errors
     /// If the kernel fails in a way that ends the recording.
-    pub fn complete(&mut self) -> Result<Option<Event>, Error> {
-        let state = &mut self.member.state;
-        if self.completed.elapsed() < COMPLETION_PERIOD || !state.wants_injection() {
+    pub fn complete(&mut self) -> Result<Option<Happened>, Error> {
+        if self.completed.elapsed() < COMPLETION_PERIOD {
             return Ok(None);
         }
+        let Some(member) = self.members.iter_mut().find(|m| m.state.wants_injection()) else {
+            return Ok(None);
+        };
         self.completed = Instant::now();
-        let mut halt = match self.tracee.stop(COMPLETION_LIMIT)? {
+        let mut halt = match self.family.stop_one(member.pid, COMPLETION_LIMIT)? {
             Stop::All(halt) => halt,
             Stop::TimedOut { .. } => return Ok(None),
-            Stop::Event(event) => return Ok(Some(event)),
+            Stop::Event(event) => return Ok(Some((member.pid, event))),
         };
         match Injector::prepare(&mut halt) {
             Ok(mut injector) => {
-                state.inject(&mut injector, &mut halt, COMPLETION_CALLS);
+                member
+                    .state
+                    .inject(&mut injector, &mut halt, COMPLETION_CALLS);
                 injector.finish(&mut halt)?;
             }
             Err(error) => tracing::debug!("state is not completed: {error}"),
@@ -243,27 +332,33 @@ impl Engine {
     /// One pre-copy round.
     fn precopy(&mut self, tick: &mut Tick, limit: Duration) -> Result<Outcome, Error> {
         let begun = Instant::now();
-        let halt = match self.tracee.stop(limit)? {
-            Stop::All(halt) => halt,
-            Stop::TimedOut { why, .. } => return Ok(Outcome::NotStopped(why)),
-            Stop::Event(event) => return Ok(Outcome::Event(event)),
+        let mut halt = match self.family.stop_all(limit)? {
+            FamilyStop::All(halt) => halt,
+            FamilyStop::TimedOut { why, .. } => return Ok(Outcome::NotStopped(why)),
+            FamilyStop::Event { pid, event } => return Ok(Outcome::Event((pid, event))),
         };
-        let space = &mut self.member.space;
-        space.refresh_layout(self.next, &self.pipeline)?;
-        space.find(self.next, &self.pipeline)?;
+        for member in &mut self.members {
+            if halt.process(member.pid).is_some() {
+                let space = &mut member.space;
+                space.refresh_layout(self.next, &self.pipeline)?;
+                space.find(self.next, &self.pipeline)?;
+            }
+        }
         halt.resume()?;
         let stalled = begun.elapsed();
         tick.precopy_stops += 1;
         tick.precopy_pause_ns += nanos(stalled);
 
-        space.divide(false);
-        self.ledger.look(space.id(), space.dirty());
+        for member in &mut self.members {
+            member.space.divide(false);
+            self.ledger.look(member.space.id(), member.space.dirty());
+        }
         let copying = Instant::now();
         let copied = self.copy_running(false)?;
         tick.precopied_pages += copied.pages;
         self.ledger
             .stop(StopKind::Precopy, begun, nanos(stalled), copied.pages);
         self.pace.round(copied.pages, stalled, copying.elapsed());
-        Ok(copied.event.map_or(Outcome::Taken, Outcome::Event))
+        Ok(Outcome::Taken)
     }
 }

@@ -6,19 +6,28 @@
 //! after a boundary can be told from what changed under the copy. Everything else (classifying
 //! pages, copying them) is the same for all trackers.
 
+mod bpf;
+mod choose;
 mod wp_async;
 
-pub use wp_async::WpAsync;
+pub use choose::Trackers;
+
+use bpf::{Bpf, Hub};
+use wp_async::WpAsync;
 
 use crate::layout::{Layout, Tracking};
 use std::fmt::Debug;
 use std::ops::Range;
-use stillframe_image::CheckpointId;
+use stillframe_image::account::Fault;
+use stillframe_image::{CheckpointId, PAGE_SIZE};
 use stillframe_linux::Result;
 use stillframe_linux::pagemap::Scanner;
 
 /// Name of the default tracker, as in recordings and `still doctor`.
 pub const WP_ASYNC: &str = "wp-async";
+
+/// Name of the tracker with a log of faults.
+pub const BPF: &str = "bpf";
 
 /// What a look at the whole address space found.
 #[derive(Debug, Default)]
@@ -64,6 +73,42 @@ pub trait Tracker: Debug {
     /// # Errors
     /// If the kernel fails.
     fn check(&mut self, ranges: &[Range<u64>], written: &mut Vec<Range<u64>>) -> Result<()>;
+
+    /// Whether the mappings can have changed since [`Tracker::layout_seen`]. The target must be
+    /// stopped.
+    fn layout_may_differ(&mut self) -> bool {
+        true
+    }
+
+    /// The mappings are known as they are now. The target must be stopped.
+    fn layout_seen(&mut self) {}
+
+    /// Begins to save what protected pages hold before they are written, if the tracker can: called
+    /// in the stop when pages are to be copied after it.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    fn save(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Ends it, and forgets what was saved.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    fn saved_enough(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Shows pages saved since [`Tracker::save`], by address; without content: pages that did not
+    /// exist.
+    fn saved(&self, _show: &mut dyn FnMut(u64, Option<&[u8; PAGE_SIZE]>)) {}
+
+    /// Moves the write faults seen at the fault itself since the last call into `faults`, at most
+    /// as many as it has room for, and returns how many there were. Times are CLOCK_MONOTONIC.
+    fn logged(&mut self, _faults: &mut Vec<Fault>, _room: usize) -> u64 {
+        0
+    }
 
     /// For classifying pages.
     fn scanner(&mut self) -> &mut Scanner;

@@ -1,6 +1,6 @@
 //! What `record` and `attach` share: options, and the report at the end.
 
-use crate::args::{AccountDepth, CaptureArgs, Copy, Precopy, Rate};
+use crate::args::{AccountDepth, CaptureArgs, Copy, Precopy, Rate, Tracker};
 use crate::exit::{Code, fail};
 use crate::output::{self, printable};
 use crate::units::{self, show_ns, show_size};
@@ -8,7 +8,7 @@ use crate::usage;
 use serde::Serialize;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use stillframe_capture::{Copying, Error, Findings, Options, Report};
+use stillframe_capture::{Copying, Error, Findings, Options, Report, TrackerChoice};
 
 /// Share of the target's speed that `--hz auto` may cost if nothing else is said.
 const AUTO_BUDGET: f64 = 0.03;
@@ -45,6 +45,12 @@ pub fn options(args: &CaptureArgs, name: &Path) -> Options {
             Copy::Now => Copying::Now,
             Copy::After => Copying::After,
         },
+        tracker: match args.tracker {
+            Tracker::Auto => TrackerChoice::Auto,
+            Tracker::WpAsync => TrackerChoice::WpAsync,
+            Tracker::Bpf => TrackerChoice::Bpf,
+        },
+        follow: args.follow,
         speculate: args.speculate.clone(),
         exact_account: args.account == AccountDepth::Full,
         paranoid: args.paranoid,
