@@ -475,23 +475,24 @@ impl Session<'_> {
         };
         let notes = notes(&self.engine.gaps());
         // The target first: whatever storing still takes is not its business.
-        let (family, mut pipeline, skipped) = self.engine.into_parts();
+        let skipped = self.engine.skipped();
+        let (family, mut pipeline) = self.engine.into_parts();
         if ended.is_none()
             && let Err(error) = family.detach()
         {
             tracing::debug!("detaching: {error}");
         }
-        self.counts.stats.skipped += u64::from(skipped);
         let summary = Summary {
             ended_wall_ns: wall_ns(),
             how: how.clone(),
-            skipped: self.counts.stats.skipped,
+            skipped,
             notes: notes.clone(),
         };
         if let Err(error) = pipeline.finish(summary) {
             failure = Some(error);
         }
         self.counts.take(&pipeline);
+        self.counts.stats.skipped = skipped;
         let paranoid = self.options.paranoid.then(|| {
             findings
                 .lock()

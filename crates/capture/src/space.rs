@@ -282,6 +282,19 @@ impl Space {
         Ok(conflicts)
     }
 
+    /// Before the target is stopped.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    pub fn prepare(&mut self) -> Result<()> {
+        self.tracker.prepare()
+    }
+
+    /// We have written to the target's memory ourselves.
+    pub fn touched(&mut self) {
+        self.tracker.touched();
+    }
+
     /// In the stop: pages will be copied after it.
     ///
     /// # Errors

@@ -171,9 +171,10 @@ pub struct Tick {
     pub precopied_pages: u64,
     /// Pages copied because their mapping cannot be tracked.
     pub untracked_pages: u64,
-    /// Stops made for pre-copy before the boundary, and what they cost in all.
+    /// Stops made before the boundary to find written pages: pre-copy rounds, and boundaries given
+    /// up because a page was written before it was copied.
     pub precopy_stops: u32,
-    /// Time the target stood still for them.
+    /// Time the target stood still for them, and for reading state by calls made inside it.
     pub precopy_pause_ns: u64,
     /// The boundary, by phase.
     pub phases: Phases,

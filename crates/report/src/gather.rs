@@ -188,16 +188,20 @@ impl Gatherer {
         let t = &row.tick;
         let pause = t.pause_ns();
         add(&mut self.stall.boundary_ns, pause);
-        add(&mut self.stall.precopy_ns, t.precopy_pause_ns);
+        let mut other_ns = 0;
         if first {
             self.stall.first_ns = pause.saturating_add(t.precopy_pause_ns);
         }
         for stop in &account.stops {
             if matches!(stop.kind, StopKind::Conflict | StopKind::Completion) {
-                add(&mut self.stall.other_ns, stop.pause_ns);
+                add(&mut other_ns, stop.pause_ns);
             }
             self.after.given_up += u64::from(stop.kind == StopKind::Conflict);
         }
+        // The row has all stops but the boundary in one sum.
+        let other_ns = other_ns.min(t.precopy_pause_ns);
+        add(&mut self.stall.other_ns, other_ns);
+        add(&mut self.stall.precopy_ns, t.precopy_pause_ns - other_ns);
         if full {
             self.full.push(pause);
             return;

@@ -48,6 +48,9 @@ impl Engine {
         limit: Duration,
         attempt: u32,
     ) -> Result<Made, Error> {
+        for member in &mut self.members {
+            member.space.prepare()?;
+        }
         let mut clock = Clock::start();
         let begun = clock.last;
         let mut halt = match self.family.stop_all(limit)? {

@@ -79,6 +79,7 @@ pub struct Engine {
     /// Arenas for witnesses to be used again; none unless paranoid.
     witnesses: Option<Receiver<PageArena>>,
     skipped: u32,
+    skipped_in_all: u64,
     /// Something that happened while pages were copied, to be dealt with.
     pending: Option<Happened>,
     /// Pre-copy rounds asked for to keep the pause short.
@@ -119,6 +120,7 @@ impl Engine {
             next: CheckpointId(0),
             witnesses,
             skipped: 0,
+            skipped_in_all: 0,
             pending: None,
             rounds: 0,
             cost: Cost::default(),
@@ -187,10 +189,9 @@ impl Engine {
         (&mut self.family, &mut self.pipeline)
     }
 
-    /// Takes the engine apart: the processes, the pipeline, and the ticks skipped since the last
-    /// checkpoint.
-    pub fn into_parts(self) -> (Family, Pipeline, u32) {
-        (self.family, self.pipeline, self.skipped)
+    /// Takes the engine apart: the processes and the pipeline.
+    pub fn into_parts(self) -> (Family, Pipeline) {
+        (self.family, self.pipeline)
     }
 
     /// When the recording began.
@@ -207,8 +208,14 @@ impl Engine {
     pub fn skip(&mut self, ticks: u32, reason: SkipReason) {
         if ticks > 0 {
             self.skipped = self.skipped.saturating_add(ticks);
+            self.skipped_in_all += u64::from(ticks);
             self.ledger.skip(ticks, reason);
         }
+    }
+
+    /// Ticks that were due and not taken, since the recording began.
+    pub const fn skipped(&self) -> u64 {
+        self.skipped_in_all
     }
 
     /// What the last checkpoint cost, but for the interval.
@@ -312,6 +319,7 @@ impl Engine {
             Stop::TimedOut { .. } => return Ok(None),
             Stop::Event(event) => return Ok(Some((member.pid, event))),
         };
+        member.space.touched();
         match Injector::prepare(&mut halt) {
             Ok(mut injector) => {
                 member

@@ -8,8 +8,8 @@
 //!
 //! Not every write can be logged: what the kernel writes through `get_user_pages`, and what
 //! `madvise` throws away, passes the tracepoints by. The log therefore also says whether a system
-//! call was made, or was going on at the boundary, that may do so; then the next look is a scan.
-//! So is one look a second, in case.
+//! call was made that may do so; then the look is a scan. So is one look a second, in case, and
+//! every look that is quicker so.
 
 use super::{Found, Refused, Tracker, WpAsync};
 use crate::layout::Layout;
@@ -17,11 +17,18 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 use stillframe_image::account::Fault;
 use stillframe_image::{CheckpointId, PAGE_SIZE};
 use stillframe_linux::Result;
 use stillframe_linux::bpf::{FaultLog, LoggedFault, Options};
 use stillframe_linux::pagemap::Scanner;
+
+/// Everything is looked at at least this often.
+const TRUST: Duration = Duration::from_secs(1);
+
+/// Weight of the newest measurement.
+const WEIGHT: f64 = 0.1;
 
 /// Pre-images kept at once: 8 MiB. What is beyond is a conflict.
 const IMAGES: u32 = 2048;
@@ -32,6 +39,8 @@ const PAGE: u64 = PAGE_SIZE as u64;
 #[derive(Debug)]
 pub struct Hub {
     log: FaultLog,
+    /// Whether system calls are looked at, without which no log is complete.
+    calls: bool,
     drained: Vec<LoggedFault>,
     queues: HashMap<u32, Queue>,
     /// Trackers made so far.
@@ -52,16 +61,19 @@ struct Queue {
 }
 
 impl Hub {
-    /// Loads the programs. No process is watched yet.
+    /// Loads the programs. No process is watched yet. `calls`: look at system calls, too, which
+    /// costs each of them, but without which only a scan knows all that was written.
     ///
     /// # Errors
     /// If we lack the privilege or the kernel a feature; the message says which.
-    pub fn open() -> Result<Self> {
+    pub fn open(calls: bool) -> Result<Self> {
         Ok(Self {
             log: FaultLog::open(Options {
                 images: IMAGES,
+                calls,
                 ..Options::default()
             })?,
+            calls,
             drained: Vec::new(),
             queues: HashMap::new(),
             made: 0,
@@ -107,6 +119,15 @@ pub struct Bpf {
     /// Tells it from an earlier one of the same process, before `exec`.
     number: u64,
     layout: Option<u64>,
+    /// Pages that faulted since the last look, ascending.
+    candidates: Vec<Range<u64>>,
+    /// Nanoseconds to look at one, and at everything.
+    candidate_ns: f64,
+    scan_ns: f64,
+    /// When everything was looked at.
+    scanned: Instant,
+    /// We wrote to the target ourselves.
+    touched: bool,
 }
 
 impl Bpf {
@@ -132,7 +153,43 @@ impl Bpf {
             pid,
             number,
             layout: None,
+            candidates: Vec::new(),
+            candidate_ns: 500.0,
+            scan_ns: 200_000.0,
+            scanned: Instant::now(),
+            touched: true,
         })
+    }
+}
+
+impl Bpf {
+    /// Moves what was logged since the last look into `candidates`. `false` if that is not all that
+    /// can have been written.
+    fn take_candidates(&mut self) -> Result<bool> {
+        self.candidates.clear();
+        let mut hub = self.hub.borrow_mut();
+        hub.drain()?;
+        let risk = match hub.calls {
+            true => Some(hub.log.risky_in(self.pid)?),
+            false => None,
+        };
+        let Some(queue) = hub.queues.get_mut(&self.pid) else {
+            return Ok(false);
+        };
+        let lost = std::mem::take(&mut queue.lost) || std::mem::take(&mut self.touched);
+        let quiet = risk.is_some_and(|r| r.writes == 0 && r.mappings == 0);
+        if quiet && !lost {
+            queue.pages.sort_unstable();
+            for page in &queue.pages {
+                match self.candidates.last_mut() {
+                    Some(last) if *page < last.end => {}
+                    Some(last) if *page == last.end => last.end += PAGE,
+                    _ => self.candidates.push(*page..*page + PAGE),
+                }
+            }
+        }
+        queue.pages.clear();
+        Ok(quiet && !lost)
     }
 }
 
@@ -154,6 +211,10 @@ impl Tracker for Bpf {
         self.inner.register_pending(layout)
     }
 
+    fn prepare(&mut self) -> Result<()> {
+        self.hub.borrow_mut().drain()
+    }
+
     fn find(
         &mut self,
         layout: &mut Layout,
@@ -161,18 +222,30 @@ impl Tracker for Bpf {
         now: CheckpointId,
         found: &mut Found,
     ) -> Result<()> {
-        let mut hub = self.hub.borrow_mut();
-        hub.drain()?;
-        if let Some(queue) = hub.queues.get_mut(&self.pid) {
-            queue.pages.clear();
-            queue.lost = false;
+        let begun = Instant::now();
+        let known = self.take_candidates()? && !self.inner.has_fresh();
+        let likely = self.candidates.len() as f64 * self.candidate_ns;
+        if known && self.scanned.elapsed() < TRUST && likely < self.scan_ns {
+            self.inner
+                .find_among(&self.candidates, layout, skip, now, found)?;
+            if self.candidates.len() >= 32 {
+                let each = begun.elapsed().as_nanos() as f64 / self.candidates.len() as f64;
+                self.candidate_ns += (each - self.candidate_ns) * WEIGHT;
+            }
+            return Ok(());
         }
-        drop(hub);
-        self.inner.find(layout, skip, now, found)
+        self.inner.find(layout, skip, now, found)?;
+        self.scanned = Instant::now();
+        self.scan_ns += (begun.elapsed().as_nanos() as f64 - self.scan_ns) * WEIGHT;
+        Ok(())
     }
 
     fn check(&mut self, ranges: &[Range<u64>], written: &mut Vec<Range<u64>>) -> Result<()> {
         self.inner.check(ranges, written)
+    }
+
+    fn touched(&mut self) {
+        self.touched = true;
     }
 
     fn layout_may_differ(&mut self) -> bool {

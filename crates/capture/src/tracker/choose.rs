@@ -25,13 +25,13 @@ impl Trackers {
     pub fn choose(choice: TrackerChoice) -> std::result::Result<Self, Error> {
         let hub = match choice {
             TrackerChoice::WpAsync => None,
-            TrackerChoice::Bpf => match Hub::open() {
+            TrackerChoice::Bpf => match Hub::open(true) {
                 Ok(hub) => Some(hub),
                 Err(source) => {
                     return Err(Error::NoTracker { name: BPF, source });
                 }
             },
-            TrackerChoice::Auto => Hub::open()
+            TrackerChoice::Auto => Hub::open(true)
                 .inspect_err(|error| tracing::debug!("no log of faults: {error}"))
                 .ok(),
         };

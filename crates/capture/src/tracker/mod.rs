@@ -51,6 +51,14 @@ pub trait Tracker: Debug {
     /// If the address space is gone or the kernel fails.
     fn register_pending(&mut self, layout: &mut Layout) -> Result<Refused>;
 
+    /// Does what can be done before the target is stopped.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    fn prepare(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Finds all tracked pages written since they were last found, and sees to it that the next
     /// write to each is noticed. Pages in `skip` (ascending, disjoint) are left as they are: not
     /// looked at and not protected. Memory found untracked is given a new generation from `now`
@@ -82,6 +90,10 @@ pub trait Tracker: Debug {
 
     /// The mappings are known as they are now. The target must be stopped.
     fn layout_seen(&mut self) {}
+
+    /// We have written to the target's memory ourselves since the last look, in a way that the
+    /// tracker may not see.
+    fn touched(&mut self) {}
 
     /// Begins to save what protected pages hold before they are written, if the tracker can: called
     /// in the stop when pages are to be copied after it.

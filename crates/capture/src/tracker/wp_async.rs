@@ -20,6 +20,10 @@ use stillframe_linux::uffd::{Registration, Userfaultfd};
 /// much as another call.
 const BRIDGE: u64 = 2 << 20;
 
+/// Candidates this far apart are looked at in one call: two hundred clean entries cost less than a
+/// call.
+const NEAR: u64 = 256 * PAGE_SIZE as u64;
+
 /// Asynchronous write protection over one address space.
 #[derive(Debug)]
 pub struct WpAsync {
@@ -108,6 +112,54 @@ impl WpAsync {
         Ok(())
     }
 
+    /// As [`Tracker::find`], looking only at `candidates` (ascending, disjoint) and pages near them.
+    pub fn find_among(
+        &mut self,
+        candidates: &[Range<u64>],
+        layout: &mut Layout,
+        skip: &[Range<u64>],
+        now: CheckpointId,
+        found: &mut Found,
+    ) -> Result<()> {
+        found.dirty.clear();
+        found.renewed.clear();
+        let mut rest = candidates;
+        let mut from = 0;
+        while let Some(run) = next_run(layout, from) {
+            from = run.end;
+            let first = rest.partition_point(|c| c.end <= run.start);
+            rest = &rest[first..];
+            let within = rest.partition_point(|c| c.start < run.end);
+            let mut here = &rest[..within];
+            while !here.is_empty() {
+                let near = here
+                    .windows(2)
+                    .take_while(|w| w[1].start - w[0].end <= NEAR)
+                    .count();
+                let (group, after) = here.split_at(near + 1);
+                here = after;
+                let piece = group[0].start.max(run.start)..group[near].end.min(run.end);
+                for piece in subtract(piece, skip) {
+                    self.find_piece(piece, &run, layout, now, found)?;
+                }
+            }
+        }
+        self.add_fresh(found);
+        Ok(())
+    }
+
+    /// Whether memory was registered since the last look.
+    pub const fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
+    fn add_fresh(&mut self, found: &mut Found) {
+        if !self.fresh.is_empty() {
+            found.dirty.append(&mut self.fresh);
+            join(&mut found.dirty);
+        }
+    }
+
     /// Checks the ranges of one group, whose gaps are short. `false` if something in it, perhaps
     /// only in a gap, is not tracked.
     fn check_group(&mut self, group: &[Range<u64>], written: &mut Vec<Range<u64>>) -> Result<bool> {
@@ -186,10 +238,7 @@ impl Tracker for WpAsync {
                 self.find_piece(piece, &run, layout, now, found)?;
             }
         }
-        if !self.fresh.is_empty() {
-            found.dirty.append(&mut self.fresh);
-            join(&mut found.dirty);
-        }
+        self.add_fresh(found);
         Ok(())
     }
 
