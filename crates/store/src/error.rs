@@ -34,6 +34,12 @@ pub enum Error {
     /// Bytes are not what they were when written.
     #[error("the recording is damaged: {0}")]
     Damaged(String),
+    /// What was asked for has been removed since the recording was opened.
+    #[error("{} changed underneath: what was asked for has been removed; open it again", .0.display())]
+    Changed(PathBuf),
+    /// A request that retention refuses.
+    #[error("{0}")]
+    Retention(String),
     /// The directory was removed or replaced while being written.
     #[error("{} was removed while it was being written", .0.display())]
     Removed(PathBuf),
@@ -45,7 +51,7 @@ pub enum Error {
     TooLarge(&'static str),
     /// A moment that cannot be understood.
     #[error(
-        "`{0}` is no moment; write a checkpoint number, a time such as 12.5s, -3s or 500ms, first, last, crash or exit"
+        "`{0}` is no moment; write a checkpoint number, a time such as 12.5s, -3s or 500ms, first, last, crash, exit or a tag"
     )]
     MomentSyntax(String),
     /// A moment that this recording does not have.

@@ -1,6 +1,8 @@
 //! The log: segments of checksummed records, appended only.
 
 pub mod commit;
+pub mod left;
+pub mod parts;
 pub mod record;
 pub mod scan;
 pub mod segment;

@@ -27,23 +27,29 @@ pub enum Kind {
     Commit = 4,
     /// The end.
     Summary = 5,
+    /// What is left of a pack.
+    Remnant = 6,
+    /// What is left of the tables of removed checkpoints.
+    Left = 7,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::Pack,
         Self::Section,
         Self::Table,
         Self::Commit,
         Self::Summary,
+        Self::Remnant,
+        Self::Left,
     ];
 
     /// Most bytes of decompressed payload.
     pub const fn limit(self) -> usize {
         match self {
-            Self::Pack => 2 << 20,
+            Self::Pack | Self::Remnant => 2 << 20,
             Self::Section => 64 << 20,
-            Self::Table => 4 << 20,
+            Self::Table | Self::Left => 4 << 20,
             Self::Commit | Self::Summary => 1 << 20,
         }
     }
@@ -56,6 +62,8 @@ impl Kind {
             Self::Table => "table",
             Self::Commit => "commit",
             Self::Summary => "summary",
+            Self::Remnant => "remnant",
+            Self::Left => "leftovers",
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Reading the log: one record by its place, or one after the other.
 
+use super::parts::{self, Parts};
 use super::record::{FRAME, HEADER, Kind, RecordHeader};
 use super::segment::{self, decode_header};
 use super::{Location, segment_path};
 use crate::Error;
 use crate::bytes::Malformed;
 use crate::check::Key;
+use crate::pack::decode::Pack;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -17,13 +19,39 @@ const OPEN_FILES: usize = 64;
 /// Bytes fetched with a record's header, which for most is all of it.
 const FETCH: usize = 4096;
 
+/// A file of the log: a segment, or what is left of several.
+#[derive(Debug)]
+struct Segment {
+    file: File,
+    /// Where its records are, if it is a compacted one.
+    parts: Option<Parts>,
+}
+
+/// What a file of the log is called: first and last segment, and whether it is a compacted one.
+pub type Name = (u32, u32, bool);
+
+#[derive(Debug, Default)]
+struct Open {
+    files: HashMap<Name, Arc<Segment>>,
+    /// The files there are, ascending, without those that were compacted into others.
+    names: Vec<Name>,
+}
+
+impl Open {
+    fn name(&self, number: u32) -> Option<Name> {
+        let after = self.names.partition_point(|n| n.0 <= number);
+        let name = *self.names.get(after.checked_sub(1)?)?;
+        (number <= name.1).then_some(name)
+    }
+}
+
 /// The log of a recording, opened for reading.
 #[derive(Debug)]
 pub struct LogReader {
     dir: PathBuf,
     key: Key,
     id: [u8; 16],
-    open: Mutex<HashMap<u32, Arc<File>>>,
+    open: Mutex<Open>,
 }
 
 /// A record met by [`LogReader::step`].
@@ -67,7 +95,7 @@ impl LogReader {
             dir: dir.into(),
             key: Key::new(&id),
             id,
-            open: Mutex::new(HashMap::new()),
+            open: Mutex::default(),
         }
     }
 
@@ -81,25 +109,66 @@ impl LogReader {
         Location::new(1, segment::HEADER as u32)
     }
 
-    fn file(&self, number: u32) -> std::io::Result<Arc<File>> {
+    fn file(&self, number: u32) -> std::io::Result<Arc<Segment>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = open.get(&number) {
-            return Ok(Arc::clone(file));
+        let mut fresh = false;
+        loop {
+            if let Some(name) = open.name(number) {
+                if let Some(segment) = open.files.get(&name) {
+                    return Ok(Arc::clone(segment));
+                }
+                match self.open_file(name) {
+                    Ok(segment) => {
+                        let segment = Arc::new(segment);
+                        if open.files.len() >= OPEN_FILES {
+                            open.files.clear();
+                        }
+                        open.files.insert(name, Arc::clone(&segment));
+                        return Ok(segment);
+                    }
+                    // It was compacted into another since the directory was read.
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => fresh = false,
+                    Err(e) => return Err(e),
+                }
+            }
+            if fresh {
+                return Err(std::io::ErrorKind::NotFound.into());
+            }
+            let names = file_names(&self.dir)?;
+            // A name that is listed and cannot be opened, twice: it is a dangling link or the like.
+            if open.name(number).is_some() && names == open.names {
+                return Err(std::io::ErrorKind::NotFound.into());
+            }
+            open.names = names;
+            fresh = true;
         }
-        let file = Arc::new(File::open(segment_path(&self.dir, number))?);
-        if open.len() >= OPEN_FILES {
-            open.clear();
-        }
-        open.insert(number, Arc::clone(&file));
-        Ok(file)
     }
 
-    /// Length of a segment; `None` if it is not there.
-    pub fn segment_length(&self, number: u32) -> Option<u64> {
-        self.file(number)
-            .and_then(|f| f.metadata())
-            .map(|m| m.len())
-            .ok()
+    fn open_file(&self, (first, last, compacted): Name) -> std::io::Result<Segment> {
+        if !compacted {
+            let file = File::open(segment_path(&self.dir, first))?;
+            return Ok(Segment { file, parts: None });
+        }
+        let file = File::open(parts::path(&self.dir, first, last))?;
+        let parts = Parts::read(&file, self.key, first, last)?;
+        let parts = Some(parts);
+        Ok(Segment { file, parts })
+    }
+
+    /// Forgets which files there are, so that what was compacted away is let go of.
+    pub fn forget_files(&self) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Open::default();
+    }
+
+    /// Whether a record may begin at a location: the log reaches that far.
+    pub fn reaches(&self, at: Location) -> bool {
+        self.file(at.segment()).is_ok_and(|s| match &s.parts {
+            Some(parts) => parts.offset(at).is_some(),
+            None => s
+                .file
+                .metadata()
+                .is_ok_and(|m| m.len() > u64::from(at.offset())),
+        })
     }
 
     fn damaged(at: Location, kind: &str, why: impl std::fmt::Display) -> Error {
@@ -113,45 +182,12 @@ impl LogReader {
     /// Reads the record of a kind at a place; gives its decompressed payload and the check of it.
     ///
     /// # Errors
-    /// If it is damaged, or another kind, or the file cannot be read.
+    /// If it is damaged, or another kind, or the file cannot be read. [`Error::Changed`] if it was
+    /// removed.
     pub fn read(&self, at: Location, kind: Kind) -> Result<(Vec<u8>, u64), Error> {
-        let name = kind.name();
-        if !at.offset().is_multiple_of(8)
-            || (at.offset() as usize) < segment::HEADER
-            || at.segment() == 0
-        {
-            return Err(Self::damaged(at, name, "no record can stand there"));
-        }
-        let file = match self.file(at.segment()) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Self::damaged(at, name, "the segment is missing"));
-            }
-            Err(e) => return Err(self.io(at)(e)),
-        };
-        let offset = u64::from(at.offset());
-        let length = file.metadata().map_err(self.io(at))?.len();
-        let available = length.saturating_sub(offset);
-        let mut bytes = vec![0u8; FETCH.min(usize::try_from(available).unwrap_or(FETCH))];
-        file.read_exact_at(&mut bytes, offset)
-            .map_err(self.io(at))?;
-        let header = RecordHeader::decode(self.key, at, &bytes, available)
-            .map_err(|e| Self::damaged(at, name, e))?;
-        if header.kind != kind {
-            return Err(Self::damaged(
-                at,
-                name,
-                format_args!("it is a {}", header.kind.name()),
-            ));
-        }
-        let total = header.total() as usize;
-        if total > bytes.len() {
-            let have = bytes.len();
-            bytes.resize(total, 0);
-            file.read_exact_at(&mut bytes[have..], offset + have as u64)
-                .map_err(self.io(at))?;
-        }
-        let body = &bytes[HEADER..total];
+        let (header, bytes) = self.frame(at, &[kind])?;
+        let body = &bytes[HEADER..];
+        let name = header.kind.name();
         let payload = header
             .payload(body)
             .map_err(|e| Self::damaged(at, name, e))?;
@@ -159,6 +195,77 @@ impl LogReader {
             .payload_check(body)
             .map_err(|e| Self::damaged(at, name, e))?;
         Ok((payload, sum))
+    }
+
+    /// Reads and decodes a pack, whole or what is left of it.
+    ///
+    /// # Errors
+    /// As [`LogReader::read`].
+    pub fn pack(&self, at: Location) -> Result<Pack, Error> {
+        let (header, bytes) = self.frame(at, &[Kind::Pack, Kind::Remnant])?;
+        let payload = header
+            .payload(&bytes[HEADER..])
+            .map_err(|e| Self::damaged(at, header.kind.name(), e))?;
+        let pack = if header.kind == Kind::Remnant {
+            Pack::decode_remnant(at, payload)
+        } else {
+            Pack::decode(at, payload)
+        };
+        pack.map_err(Self::malformed(at, header.kind))
+    }
+
+    /// Reads a record of one of several kinds as it stands, frame and all, its header checked.
+    ///
+    /// # Errors
+    /// As [`LogReader::read`].
+    pub fn frame(&self, at: Location, kinds: &[Kind]) -> Result<(RecordHeader, Vec<u8>), Error> {
+        let name = kinds.first().map_or("record", |k| k.name());
+        let aligned = at.offset().is_multiple_of(8) && at.offset() as usize >= segment::HEADER;
+        if at.segment() == 0 || !(aligned || kinds == [Kind::Left]) {
+            return Err(Self::damaged(at, name, "no record can stand there"));
+        }
+        let segment = match self.file(at.segment()) {
+            Ok(segment) => segment,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Self::damaged(at, name, "the segment is missing"));
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(Self::damaged(at, name, e));
+            }
+            Err(e) => return Err(self.io(at)(e)),
+        };
+        let file = &segment.file;
+        let (offset, length) = match &segment.parts {
+            None => (
+                u64::from(at.offset()),
+                file.metadata().map_err(self.io(at))?.len(),
+            ),
+            Some(parts) => match parts.offset(at) {
+                Some(offset) => (offset, parts.end),
+                None => return Err(Error::Changed(self.dir.clone())),
+            },
+        };
+        let available = length.saturating_sub(offset);
+        let mut bytes = vec![0u8; FETCH.min(usize::try_from(available).unwrap_or(FETCH))];
+        file.read_exact_at(&mut bytes, offset)
+            .map_err(self.io(at))?;
+        let header = RecordHeader::decode(self.key, at, &bytes, available)
+            .map_err(|e| Self::damaged(at, name, e))?;
+        if !kinds.contains(&header.kind) {
+            return Err(Self::damaged(
+                at,
+                name,
+                format_args!("it is a {}", header.kind.name()),
+            ));
+        }
+        let total = header.total() as usize;
+        let have = bytes.len();
+        bytes.resize(total, 0);
+        if total > have {
+            file.read_exact_at(&mut bytes[have..], offset + have as u64)
+                .map_err(self.io(at))?;
+        }
+        Ok((header, bytes))
     }
 
     /// An error for a payload that is whole but makes no sense.
@@ -170,24 +277,83 @@ impl LogReader {
     ///
     /// # Errors
     /// If a file cannot be read.
-    pub fn step(&self, at: Location) -> Result<Step, Error> {
-        let number = at.segment();
-        let after = Location::new(number.saturating_add(1), segment::HEADER as u32);
-        let file = match self.file(number) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                // A gap in the numbers is damage; past the last segment is the end.
-                return Ok(match self.segments_after(number)? {
-                    Some(next) => Step::Damage {
+    pub fn step(&self, mut at: Location) -> Result<Step, Error> {
+        loop {
+            let number = at.segment();
+            let segment = match self.file(number) {
+                Ok(segment) => segment,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    // A gap in the numbers is damage; past the last segment is the end.
+                    return Ok(match self.segments_after(number)? {
+                        Some(next) => Step::Damage {
+                            at,
+                            next: Location::new(next, segment::HEADER as u32),
+                            why: format!("segment {number} is missing"),
+                        },
+                        None => Step::End { at, torn: 0 },
+                    });
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                    let next = self.segments_after(number)?;
+                    let next = next.unwrap_or(number.saturating_add(1));
+                    return Ok(Step::Damage {
                         at,
                         next: Location::new(next, segment::HEADER as u32),
-                        why: format!("segment {number} is missing"),
-                    },
-                    None => Step::End { at, torn: 0 },
-                });
+                        why: format!("compacted segment: {e}"),
+                    });
+                }
+                Err(e) => return Err(self.io(at)(e)),
+            };
+            let step = match &segment.parts {
+                Some(parts) => self.step_parts(&segment.file, parts, at)?,
+                None => self.step_plain(&segment.file, at)?,
+            };
+            match step {
+                Ok(step) => return Ok(step),
+                Err(next) => at = next,
             }
-            Err(e) => return Err(self.io(at)(e)),
+        }
+    }
+
+    /// In a compacted segment; `Err` is where to look next.
+    fn step_parts(
+        &self,
+        file: &File,
+        parts: &Parts,
+        at: Location,
+    ) -> Result<Result<Step, Location>, Error> {
+        let after = Location::new(parts.last.saturating_add(1), segment::HEADER as u32);
+        let Some((place, offset)) = parts.from(at) else {
+            return Ok(match self.segments_after(parts.last)? {
+                None => Ok(Step::End { at: after, torn: 0 }),
+                Some(_) => Err(after),
+            });
         };
+        let next = parts
+            .from(Location(place.0 + 1))
+            .map_or(after, |(next, _)| next);
+        let mut head = [0u8; HEADER];
+        file.read_exact_at(&mut head, offset)
+            .map_err(self.io(place))?;
+        let header = RecordHeader::decode(self.key, place, &head, parts.end - offset);
+        Ok(Ok(match header {
+            Ok(header) => Step::Record(Met {
+                at: place,
+                header,
+                next,
+            }),
+            Err(why) => Step::Damage {
+                at: place,
+                next,
+                why: why.to_string(),
+            },
+        }))
+    }
+
+    /// In a segment as it was written; `Err` is where to look next.
+    fn step_plain(&self, file: &File, at: Location) -> Result<Result<Step, Location>, Error> {
+        let number = at.segment();
+        let after = Location::new(number.saturating_add(1), segment::HEADER as u32);
         let length = file.metadata().map_err(self.io(at))?.len();
         let offset = u64::from(at.offset());
         if offset as usize == segment::HEADER {
@@ -209,72 +375,63 @@ impl LogReader {
             match RecordHeader::decode(self.key, at, &head, length - offset) {
                 Ok(header) => {
                     let end = offset + header.total();
-                    return Ok(Step::Record(Met {
+                    return Ok(Ok(Step::Record(Met {
                         at,
                         header,
                         next: Location::new(number, end as u32),
-                    }));
+                    })));
                 }
                 Err(why) => {
-                    if let Some(next) = self.resync(&file, number, offset + 8, length)? {
-                        return Ok(Step::Damage {
+                    if let Some(next) = self.resync(file, number, offset + 8, length)? {
+                        return Ok(Ok(Step::Damage {
                             at,
                             next,
                             why: why.to_string(),
-                        });
+                        }));
                     }
                 }
             }
         }
         let torn = length.saturating_sub(offset);
-        match self.segments_after(number)? {
+        Ok(match self.segments_after(number)? {
             None => Ok(Step::End { at, torn }),
             Some(next) => {
                 let next = Location::new(next, segment::HEADER as u32);
                 if torn == 0 && offset <= length && next == after {
-                    self.step(next)
+                    Err(next)
                 } else {
                     let why = format!("segment {number} ends too early or in something else");
                     Ok(Step::Damage { at, next, why })
                 }
             }
-        }
+        })
     }
 
     /// The next segment that exists after `number`.
     fn segments_after(&self, number: u32) -> Result<Option<u32>, Error> {
         let next = number.saturating_add(1);
+        {
+            let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            if open.name(next).is_some() {
+                return Ok(Some(next));
+            }
+        }
         if segment_path(&self.dir, next).exists() {
             return Ok(Some(next));
         }
-        Ok(self.segments()?.into_iter().find(|n| *n > number))
+        let names = self.names()?;
+        Ok(names
+            .into_iter()
+            .find(|n| n.1 > number)
+            .map(|n| n.0.max(next)))
     }
 
-    /// Numbers of all segments, ascending.
+    /// The files of the log, ascending, without those that were compacted into others.
     ///
     /// # Errors
     /// If the directory cannot be read.
-    pub fn segments(&self) -> Result<Vec<u32>, Error> {
-        let path = self.dir.join("log");
-        let entries = match std::fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(Error::io("read", &path)(e)),
-        };
-        let mut numbers: Vec<u32> = entries
-            .filter_map(|e| {
-                let name = e.ok()?.file_name();
-                let stem = name.to_str()?.strip_suffix(".seg")?;
-                let all_digits = stem.len() >= 8 && stem.bytes().all(|b| b.is_ascii_digit());
-                if all_digits {
-                    stem.parse().ok().filter(|n| *n > 0)
-                } else {
-                    None
-                }
-            })
-            .collect();
-        numbers.sort_unstable();
-        Ok(numbers)
+    pub fn names(&self) -> Result<Vec<Name>, Error> {
+        file_names(&self.dir).map_err(Error::io("read", self.dir.join("log")))
     }
 
     /// The first offset from `from` at which a record's header stands.
@@ -313,4 +470,27 @@ impl LogReader {
         }
         Ok(None)
     }
+}
+
+/// The files of the log, ascending, without those that were compacted into others.
+pub fn file_names(dir: &Path) -> std::io::Result<Vec<Name>> {
+    let mut names = match std::fs::read_dir(dir.join("log")) {
+        Ok(entries) => entries
+            .filter_map(|e| parts::parse_name(e.ok()?.file_name().to_str()?))
+            .collect::<Vec<Name>>(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(e),
+    };
+    // The longest of those that begin together comes first, compacted before plain, and those
+    // within it are passed over.
+    names.sort_unstable_by_key(|(first, last, compacted)| {
+        (*first, std::cmp::Reverse(*last), !compacted)
+    });
+    let mut end = 0;
+    names.retain(|(_, last, _)| {
+        let new = *last > end;
+        end = end.max(*last);
+        new
+    });
+    Ok(names)
 }

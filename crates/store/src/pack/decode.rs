@@ -1,7 +1,7 @@
 //! Reading packs, and following chains of differences to a page's content.
 
 use super::{CHAIN, SLOTS, delta};
-use crate::bytes::{Cursor, Malformed, Page, ZERO_PAGE};
+use crate::bytes::{Cursor, Malformed, Page, ZERO_PAGE, put_difference, put_varint};
 use crate::check::page_check;
 use crate::log::Location;
 use crate::{Error, VersionRef};
@@ -15,6 +15,8 @@ pub struct Pack {
     /// Other packs referred to.
     packs: Vec<u64>,
     slots: Vec<Slot>,
+    /// In a remnant the number of each slot, ascending; empty if none is missing.
+    numbers: Vec<u32>,
     /// Where the checks begin in the payload.
     checks: usize,
 }
@@ -48,6 +50,18 @@ impl Pack {
     /// # Errors
     /// If it is malformed, or refers to what does not lie before it.
     pub fn decode(at: Location, bytes: Vec<u8>) -> Result<Self, Malformed> {
+        Self::decode_any(at, bytes, false)
+    }
+
+    /// Decodes the payload of the REMNANT record at `at`: what is left of a pack.
+    ///
+    /// # Errors
+    /// As [`Pack::decode`].
+    pub fn decode_remnant(at: Location, bytes: Vec<u8>) -> Result<Self, Malformed> {
+        Self::decode_any(at, bytes, true)
+    }
+
+    fn decode_any(at: Location, bytes: Vec<u8>, remnant: bool) -> Result<Self, Malformed> {
         let mut c = Cursor::new(&bytes);
         let n = c.varint_up_to(SLOTS as u64)?;
         let b = c.varint_up_to(n as u64)?;
@@ -66,14 +80,22 @@ impl Pack {
             packs.push(pack.0);
         }
         let mut slots: Vec<Slot> = Vec::with_capacity(n);
-        let (mut slot, mut start) = (0u64, 0u32);
+        let mut numbers: Vec<u32> = Vec::with_capacity(if remnant { n } else { 0 });
+        let (mut slot, mut start, mut number) = (0u64, 0u32, 0u32);
         for i in 0..n {
+            if remnant {
+                let skipped = c.varint_up_to(SLOTS as u64 - 1 - u64::from(number.min(65_535)))?;
+                number += skipped as u32;
+                numbers.push(number);
+            } else {
+                number = i as u32;
+            }
             let base = c.varint_up_to(2 + b as u64)? as u32;
             if base >= 2 {
                 slot = c.difference(slot)?;
             }
             let base_slot = u32::try_from(slot).map_err(|_| Malformed("a slot is impossible"))?;
-            if base == 2 && base_slot as usize >= i {
+            if base == 2 && base_slot >= number {
                 return Err(Malformed("it refers to what does not lie before it"));
             }
             let length = c.varint_up_to(2 << 20)? as u32;
@@ -88,6 +110,7 @@ impl Pack {
             start = start
                 .checked_add(length)
                 .ok_or(Malformed("it is too long"))?;
+            number += 1;
         }
         let checks = bytes.len() - c.rest().len();
         c.take(4 * n)?;
@@ -103,8 +126,78 @@ impl Pack {
             bytes,
             packs,
             slots,
+            numbers,
             checks,
         })
+    }
+
+    /// The numbers of its slots, ascending.
+    pub fn numbers(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
+        (0..self.slots.len()).map(|i| self.numbers.get(i).copied().unwrap_or(i as u32))
+    }
+
+    /// Bytes of the body of a slot, and the version it is a difference against, if any.
+    ///
+    /// # Errors
+    /// If it has no such slot.
+    pub fn describe(&self, number: u32) -> Result<(usize, Option<VersionRef>), Error> {
+        let version = self.version(number)?;
+        let base = match version.base {
+            Base::None => None,
+            Base::Version(base) => Some(base),
+        };
+        Ok((version.body.len(), base))
+    }
+
+    /// The payload of a REMNANT with the slots given, which ascend.
+    ///
+    /// # Errors
+    /// If it has not all of them.
+    pub fn remnant(&self, keep: &[u32]) -> Result<Vec<u8>, Error> {
+        let mut packs = Vec::new();
+        for number in keep {
+            if let (_, Some(base)) = self.describe(*number)?
+                && !base.is_zero()
+                && base.pack != self.at.0
+            {
+                packs.push(base.pack);
+            }
+        }
+        packs.sort_unstable();
+        packs.dedup();
+        let mut out = Vec::new();
+        put_varint(&mut out, keep.len() as u64);
+        put_varint(&mut out, packs.len() as u64);
+        let mut last = 0;
+        for &pack in &packs {
+            put_difference(&mut out, last, Location(pack).packed());
+            last = Location(pack).packed();
+        }
+        let (mut slot, mut next) = (0, 0);
+        for number in keep {
+            put_varint(&mut out, u64::from(number - next));
+            next = number + 1;
+            let (length, base) = self.describe(*number)?;
+            let code = match base {
+                None => 0,
+                Some(base) if base.is_zero() => 1,
+                Some(base) if base.pack == self.at.0 => 2,
+                Some(base) => 3 + packs.partition_point(|p| *p < base.pack) as u64,
+            };
+            put_varint(&mut out, code);
+            if let Some(base) = base.filter(|_| code >= 2) {
+                put_difference(&mut out, slot, u64::from(base.slot));
+                slot = u64::from(base.slot);
+            }
+            put_varint(&mut out, length as u64);
+        }
+        for number in keep {
+            out.extend_from_slice(&self.version(*number)?.check.to_le_bytes());
+        }
+        for number in keep {
+            out.extend_from_slice(self.version(*number)?.body);
+        }
+        Ok(out)
     }
 
     /// How many versions it has.
@@ -119,11 +212,17 @@ impl Pack {
 
     /// Bytes of memory it takes.
     pub fn memory(&self) -> usize {
-        self.bytes.capacity() + self.slots.capacity() * size_of::<Slot>() + 128
+        self.bytes.capacity() + self.slots.capacity() * size_of::<Slot>() + self.numbers.capacity() * 4 + 128
     }
 
     fn version(&self, number: u32) -> Result<Version<'_>, Error> {
-        self.find(number as usize)
+        let place = if self.numbers.is_empty() {
+            Some(number as usize)
+        } else {
+            self.numbers.binary_search(&number).ok()
+        };
+        place
+            .and_then(|i| self.find(i))
             .ok_or_else(|| Error::Damaged(format!("the pack in {} has no slot {number}", self.at)))
     }
 

@@ -5,7 +5,6 @@
 
 use crate::Error;
 use crate::log::Location;
-use crate::log::record::Kind;
 use crate::log::scan::LogReader;
 use crate::pack::decode::{Pack, Packs};
 use std::collections::HashMap;
@@ -88,9 +87,7 @@ impl Packs for CachedPacks<'_> {
         if let Some(pack) = locked(pages).find(at) {
             return Ok(pack);
         }
-        let (payload, _) = self.log.read(at, Kind::Pack)?;
-        let pack = Pack::decode(at, payload).map_err(LogReader::malformed(at, Kind::Pack))?;
-        let pack = Arc::new(pack);
+        let pack = Arc::new(self.log.pack(at)?);
         if pack.is_mostly_whole() {
             locked(pages).keep(at, &pack, PAGES);
         } else {
