@@ -25,6 +25,7 @@ pub mod moment;
 pub mod objects;
 mod pack;
 pub mod reader;
+pub mod retention;
 mod rows;
 mod shadow;
 pub mod verify;

@@ -1,6 +1,7 @@
 //! Moments as people write them: `42`, `12.5s`, `-3s`, `500ms`, `first`, `last`, `crash`, `exit`.
 
 use crate::Error;
+use crate::retention::ledger::Ledger;
 use crate::rows::Row;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::time::Duration;
 use stillframe_image::{CheckpointId, Marks};
 
 /// A moment of a recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Moment {
     /// The first checkpoint.
     First,
@@ -24,6 +25,24 @@ pub enum Moment {
     Crash,
     /// The one taken as the process was exiting.
     Exit,
+    /// The one with this name.
+    Tag(String),
+}
+
+/// Longest name of a moment, bytes.
+pub const LONGEST_TAG: usize = 64;
+
+/// Whether a moment may be called this: a letter or `_`, then letters, digits, `_`, `-` or `.`, at
+/// most 64 of them; and no word that means a moment already. So no name looks like another form
+/// of moment, which begin with a digit, a point or a minus.
+pub fn is_tag(text: &str) -> bool {
+    let reserved = matches!(text, "first" | "last" | "crash" | "exit");
+    let begins = |b: u8| b.is_ascii_alphabetic() || b == b'_';
+    let goes_on = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    !reserved
+        && text.len() <= LONGEST_TAG
+        && text.bytes().next().is_some_and(begins)
+        && text.bytes().all(goes_on)
 }
 
 impl std::str::FromStr for Moment {
@@ -36,6 +55,7 @@ impl std::str::FromStr for Moment {
             "last" => return Ok(Self::Last),
             "crash" => return Ok(Self::Crash),
             "exit" => return Ok(Self::Exit),
+            _ if is_tag(text) => return Ok(Self::Tag(text.to_owned())),
             _ => {}
         }
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
@@ -93,6 +113,7 @@ impl fmt::Display for Moment {
             Self::FromEnd(d) => write!(f, "-{}", Shown(*d)),
             Self::Crash => f.write_str("crash"),
             Self::Exit => f.write_str("exit"),
+            Self::Tag(name) => f.write_str(name),
         }
     }
 }
@@ -113,7 +134,12 @@ impl fmt::Display for Shown {
 
 impl Moment {
     /// The checkpoint it means, among `rows` of a recording of `length_ns`.
-    pub(crate) fn find(&self, rows: &[Row], length_ns: u64) -> Option<CheckpointId> {
+    pub(crate) fn find(
+        &self,
+        rows: &[Row],
+        length_ns: u64,
+        ledger: &Ledger,
+    ) -> Option<CheckpointId> {
         let first = rows.first()?;
         let last = rows.last()?;
         let up_to = |ns: u64| {
@@ -125,13 +151,12 @@ impl Moment {
                 .rfind(|r| r.tick.marks.contains(mark))
                 .map(|r| r.id)
         };
-        match *self {
+        let numbered = |id: CheckpointId| rows.binary_search_by_key(&id, |r| r.id).ok().map(|_| id);
+        match self {
             Self::First => Some(first.id),
             Self::Last => Some(last.id),
-            Self::Number(n) => {
-                let id = CheckpointId(n);
-                rows.binary_search_by_key(&id, |r| r.id).ok().map(|_| id)
-            }
+            Self::Number(n) => numbered(CheckpointId(*n)),
+            Self::Tag(name) => ledger.tags.get(name).copied().and_then(numbered),
             Self::At(d) => {
                 let ns = u64::try_from(d.as_nanos())
                     .ok()
@@ -149,25 +174,42 @@ impl Moment {
 }
 
 /// What moments a recording has, as a clause.
-pub(crate) fn available(rows: &[Row], dir: &Path) -> String {
+pub(crate) fn available(rows: &[Row], ledger: &Ledger, dir: &Path) -> String {
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
         return format!("{} has no checkpoint", dir.display());
     };
     let seconds = |ns: u64| format!("{:.3}s", Duration::from_nanos(ns).as_secs_f64());
+    let tags: Vec<String> = ledger.tags.keys().take(20).map(|t| format!(", {t}")).collect();
     let marks: Vec<String> = [(Marks::CRASH, "crash"), (Marks::EXIT, "exit")]
         .into_iter()
         .filter(|(mark, _)| rows.iter().any(|r| r.tick.marks.contains(*mark)))
         .map(|(_, name)| format!(", {name}"))
         .collect();
     format!(
-        "{} has checkpoints {} to {}, from {} to {}, first, last{}",
+        "{} has checkpoints {} to {}, from {} to {}, first, last{}{}",
         dir.display(),
         first.id,
         last.id,
         seconds(first.tick.at_ns),
         seconds(last.tick.at_ns),
-        marks.concat()
+        marks.concat(),
+        tags.concat()
     )
+}
+
+/// What to say of a moment that was removed, if it was: a number, or a name's.
+pub(crate) fn removed(number: u64, rows: &[Row], ledger: &Ledger) -> Option<String> {
+    if !ledger.removed.contains(number) {
+        return None;
+    }
+    let after = rows.partition_point(|r| r.id.0 < number);
+    let before = after.checked_sub(1).and_then(|i| rows.get(i));
+    Some(match (before, rows.get(after)) {
+        (Some(a), Some(b)) => format!("it was removed, its neighbours are {} and {}", a.id, b.id),
+        (Some(a), None) => format!("it was removed, the last before it is {}", a.id),
+        (None, Some(b)) => format!("it was removed, the first after it is {}", b.id),
+        (None, None) => "it was removed, and nothing is left".to_owned(),
+    })
 }
 
 /// Splits `REC@42` into the recording's path and the moment. A path that itself has an `@` is taken
@@ -179,6 +221,7 @@ pub fn split_moment(text: &str) -> Result<(PathBuf, Option<Moment>), Error> {
     match text.rsplit_once('@') {
         None => Ok((text.into(), None)),
         Some((path, moment)) => match moment.parse() {
+            Ok(Moment::Tag(_)) if Path::new(text).exists() => Ok((text.into(), None)),
             Ok(moment) => Ok((path.into(), Some(moment))),
             Err(_) if Path::new(text).exists() => Ok((text.into(), None)),
             Err(e) => Err(e),
@@ -224,6 +267,9 @@ mod tests {
             ("last", Some(Moment::Last)),
             ("crash", Some(Moment::Crash)),
             ("exit", Some(Moment::Exit)),
+            ("before-42.x_", Some(Moment::Tag("before-42.x_".into()))),
+            ("_", Some(Moment::Tag("_".into()))),
+            ("a b", None),
             ("", None),
             ("-", None),
             ("s", None),
@@ -242,7 +288,14 @@ mod tests {
     #[test]
     fn what_they_mean() {
         let rows = rows();
+        let mut ledger = Ledger::default();
+        ledger.removed.add(3, 5);
+        ledger.tags.insert("before-it".into(), CheckpointId(2));
+        ledger.tags.insert("gone".into(), CheckpointId(3));
         for (text, want) in [
+            ("before-it", Some(2)),
+            ("gone", None),
+            ("nowhere", None),
             ("first", Some(0)),
             ("last", Some(5)),
             ("1", Some(1)),
@@ -259,13 +312,19 @@ mod tests {
             ("crash", Some(5)),
             ("exit", None),
         ] {
-            let found = text.parse::<Moment>().unwrap().find(&rows, 3_000_000_000);
+            let found = text.parse::<Moment>().unwrap().find(&rows, 3_000_000_000, &ledger);
             assert_eq!(found.map(|c| c.0), want, "{text}");
         }
         assert_eq!(
-            available(&rows, Path::new("r.still")),
-            "r.still has checkpoints 0 to 5, from 0.003s to 2.500s, first, last, crash"
+            available(&rows, &ledger, Path::new("r.still")),
+            "r.still has checkpoints 0 to 5, from 0.003s to 2.500s, first, last, crash, before-it, \
+             gone"
         );
+        assert_eq!(
+            removed(4, &rows, &ledger).unwrap(),
+            "it was removed, its neighbours are 2 and 5"
+        );
+        assert_eq!(removed(1, &rows, &ledger), None);
     }
 
     #[test]
@@ -275,7 +334,11 @@ mod tests {
             ("a@b/r".into(), Some(Moment::Number(7)))
         );
         assert_eq!(split_moment("r.still").unwrap(), ("r.still".into(), None));
-        assert!(split_moment("r@nowhere").is_err());
+        assert!(split_moment("r@no/where").is_err());
+        assert_eq!(
+            split_moment("r@here").unwrap(),
+            ("r".into(), Some(Moment::Tag("here".into())))
+        );
     }
 
     proptest! {

@@ -9,6 +9,8 @@ use stillframe_image::{CheckpointId, Tick};
 
 /// Name of the file.
 pub const NAME: &str = "checkpoints.tab";
+/// Its name while it is being written anew.
+pub const TEMPORARY: &str = "checkpoints.tmp";
 /// Magic of the file.
 pub const MAGIC: [u8; 8] = *b"STILLTAB";
 /// Bytes of a row.
@@ -43,9 +45,18 @@ pub fn header(id: &[u8; 16]) -> [u8; segment::HEADER] {
     segment::encode_header(MAGIC, ROW as u32, id)
 }
 
-/// Where row `number` stands in the file.
+/// Where the `number`-th row stands in the file.
 pub const fn offset(number: u64) -> u64 {
     segment::HEADER as u64 + number * ROW as u64
+}
+
+/// Decodes whichever row stands there.
+///
+/// # Errors
+/// If it is none.
+pub fn decode_any(key: Key, bytes: &[u8]) -> Result<FullRow, Malformed> {
+    let number = Cursor::new(bytes).u64()?;
+    decode(key, number, bytes)
 }
 
 /// Encodes row `number`.

@@ -6,14 +6,15 @@ use crate::log::Location;
 use crate::log::commit::Commit;
 use crate::log::record::Kind;
 use crate::log::scan::{LogReader, Met, Step};
-use crate::log::segment;
+use crate::log::{parts, segment};
 use crate::pack::decode::{Pack, Packs, content};
-use crate::reader::index::{open_runs, read_tables};
+use crate::reader::index::{open_runs, read_left, read_tables};
+use crate::retention::view::View;
 use crate::reader::open::read_commit;
 use crate::rows::{self, ROW};
 use crate::writer::create;
 use crate::{Error, Object, Recording, VersionRef};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use stillframe_image::section::{Section, SectionKey, SectionKind};
@@ -89,6 +90,9 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyRe
     check.log()?;
     check.commits();
     check.index();
+    if let Err(e) = check.ghosts() {
+        check.report.problem(e.to_string());
+    }
     check.objects()?;
     check.names()?;
     let mut report = check.report;
@@ -117,6 +121,15 @@ fn size_of_tree(dir: &Path) -> u64 {
         .sum()
 }
 
+/// Which versions a pack has.
+#[derive(Debug)]
+enum Slots {
+    /// All up to a number.
+    All(u32),
+    /// These, ascending.
+    Some(Vec<u32>),
+}
+
 /// The last packs decoded. Versions refer backwards and mostly not far.
 #[derive(Debug, Default)]
 struct Recent {
@@ -129,7 +142,7 @@ struct Check<'a> {
     report: VerifyReport,
     packs: Recent,
     /// Versions in each whole pack.
-    slots: HashMap<u64, u32>,
+    slots: HashMap<u64, Slots>,
     /// Whole sections and tables, by place; the kind of a section.
     whole: HashMap<u64, u8>,
     /// The list of processes last met, and where it stands.
@@ -162,9 +175,7 @@ impl Packs for Through<'_> {
                 return Ok(pack);
             }
         }
-        let (payload, _) = self.log.read(at, Kind::Pack)?;
-        let pack = Pack::decode(at, payload).map_err(LogReader::malformed(at, Kind::Pack))?;
-        let pack = Arc::new(pack);
+        let pack = Arc::new(self.log.pack(at)?);
         let mut held = lock();
         held.push_back((at.0, Arc::clone(&pack), pack.memory()));
         let mut bytes: usize = held.iter().map(|(_, _, n)| n).sum();
@@ -184,18 +195,23 @@ impl Check<'_> {
     /// Every record of the log.
     fn log(&mut self) -> Result<(), Error> {
         let log = &self.recording.log;
-        for number in log.segments()? {
+        for (first, last, compacted) in log.names()? {
             self.read(segment::HEADER as u64);
-            let path = crate::log::segment_path(&self.recording.dir, number);
+            let dir = &self.recording.dir;
+            let (path, magic) = if compacted {
+                (parts::path(dir, first, last), parts::MAGIC)
+            } else {
+                (crate::log::segment_path(dir, first), segment::MAGIC)
+            };
             let mut head = [0u8; segment::HEADER];
-            let length = log.segment_length(number).unwrap_or(0);
+            let length = std::fs::metadata(&path).map_or(0, |m| m.len());
             let read = std::fs::File::open(&path)
                 .and_then(|f| std::os::unix::fs::FileExt::read_exact_at(&f, &mut head, 0));
             let id = &self.recording.header.id;
-            if read.is_err() || segment::decode_header(&head, segment::MAGIC, number, id).is_err() {
+            if read.is_err() || segment::decode_header(&head, magic, first, id).is_err() {
                 if length <= segment::HEADER as u64 {
                     self.report
-                        .note(format!("segment {number} was only just begun"));
+                        .note(format!("segment {first} was only just begun"));
                 } else {
                     self.report
                         .problem(format!("{}: its header is damaged", path.display()));
@@ -236,7 +252,7 @@ impl Check<'_> {
         let at = met.at;
         let log = &self.recording.log;
         let result = match met.header.kind {
-            Kind::Pack => self.pack(at),
+            Kind::Pack | Kind::Remnant => self.pack(at),
             Kind::Section => log.read(at, Kind::Section).and_then(|(bytes, _)| {
                 let kind = decode_section(&bytes)?;
                 self.whole.insert(at.0, kind);
@@ -253,6 +269,15 @@ impl Check<'_> {
                 }
                 Ok(())
             }),
+            Kind::Left => read_left(log, at).and_then(|entries| {
+                let dangling = entries.iter().filter(|e| !self.holds(e.version)).count();
+                if dangling > 0 {
+                    return Err(Error::Damaged(format!(
+                        "the leftovers in {at}: {dangling} of their page versions are lost"
+                    )));
+                }
+                Ok(())
+            }),
             // Read in `commits`, with what they refer to.
             Kind::Commit => read_commit(log, at).map(drop),
             Kind::Summary => log.read(at, Kind::Summary).map(drop),
@@ -264,10 +289,10 @@ impl Check<'_> {
 
     fn holds(&self, version: VersionRef) -> bool {
         version.is_zero()
-            || self
-                .slots
-                .get(&version.pack)
-                .is_some_and(|n| version.slot < *n)
+            || self.slots.get(&version.pack).is_some_and(|s| match s {
+                Slots::All(n) => version.slot < *n,
+                Slots::Some(numbers) => numbers.binary_search(&version.slot).is_ok(),
+            })
     }
 
     /// Decodes a pack and every version in it.
@@ -277,10 +302,11 @@ impl Check<'_> {
             recent: &self.packs,
         };
         let pack = through.pack(at)?;
-        self.slots.insert(at.0, pack.len());
+        let numbers: Vec<u32> = pack.numbers().collect();
+        let whole = numbers.last().is_none_or(|n| *n + 1 == pack.len());
         let mut page = ZERO_PAGE;
         let (mut lost, mut why) = (0, None);
-        for slot in 0..pack.len() {
+        for &slot in &numbers {
             match content(&through, VersionRef { pack: at.0, slot }, &mut page) {
                 Ok(()) => self.report.versions += 1,
                 Err(e) => {
@@ -289,6 +315,12 @@ impl Check<'_> {
                 }
             }
         }
+        let slots = if whole {
+            Slots::All(pack.len())
+        } else {
+            Slots::Some(numbers)
+        };
+        self.slots.insert(at.0, slots);
         match why {
             None => Ok(()),
             Some(e) => Err(Error::Damaged(format!(
@@ -303,7 +335,13 @@ impl Check<'_> {
         let list = &self.recording.list;
         let table = std::fs::read(self.recording.dir.join(rows::NAME)).unwrap_or_default();
         self.read(table.len() as u64);
+        let key = self.recording.log.key();
         let body = table.get(segment::HEADER..).unwrap_or_default();
+        let in_table: HashSet<u64> = body
+            .chunks_exact(ROW)
+            .map_while(|row| rows::decode_any(key, row).ok())
+            .map(|full| full.row.id.0)
+            .collect();
         for line in &list.damage {
             // Damage of the log was met again above; what remains is about the table.
             if line.contains(rows::NAME) {
@@ -335,19 +373,16 @@ impl Check<'_> {
                 }
             }
             previous = Some((id, *at, *check));
-            if commit.tick != row.tick
-                || commit.stored_bytes != row.stored_bytes
-                || commit.raw_bytes != row.raw_bytes
+            let merged = list.ledger.merged.contains_key(&id.0);
+            if commit.stored_bytes != row.stored_bytes
+                || !merged && (commit.tick != row.tick || commit.raw_bytes != row.raw_bytes)
             {
                 self.report.problem(format!(
                     "row {id} of {} differs from its commit",
                     rows::NAME
                 ));
             }
-            let from = id.0 as usize * ROW;
-            let in_table = body.get(from..from.saturating_add(ROW));
-            let key = self.recording.log.key();
-            if in_table.is_none_or(|r| rows::decode(key, id.0, r).is_err()) {
+            if !in_table.contains(&id.0) {
                 self.report.note(format!("{} has no row {id}", rows::NAME));
             }
             self.references(&commit, *at);
@@ -412,24 +447,32 @@ impl Check<'_> {
                 .note(format!("index: {line}; it is made again from the log"));
         }
         let list = &self.recording.list;
+        let removed = &list.ledger.removed;
         for run in runs {
             // An order-independent sum over all entries: equal sums mean equal sets.
-            let (mut count, mut sum) = (0u64, 0u64);
+            let (mut count, mut sum, mut all) = (0u64, 0u64, 0u64);
             let mut broken = None;
             for number in 0..run.blocks() {
                 match run.block(number) {
                     Ok(entries) => {
-                        count += entries.len() as u64;
-                        sum = entries
-                            .iter()
-                            .fold(sum, |s, e| s.wrapping_add(fingerprint(e)));
+                        all += entries.len() as u64;
+                        let kept = entries.iter().filter(|e| !removed.contains(e.checkpoint));
+                        for e in kept {
+                            count += 1;
+                            sum = sum.wrapping_add(fingerprint(e));
+                        }
                     }
                     Err(e) => broken = Some(e.to_string()),
                 }
                 self.read(4096);
             }
             let (mut want_count, mut want_sum, mut known) = (0u64, 0u64, true);
-            for number in run.first..=run.last.min(list.rows.last().map_or(0, |r| r.id.0)) {
+            let covered = list.rows.partition_point(|r| r.id.0 < run.first);
+            let covered = &list.rows[covered..];
+            let mut expected = removed.next_outside(run.first);
+            for number in covered.iter().map(|r| r.id.0).take_while(|n| *n <= run.last) {
+                known &= number == expected;
+                expected = removed.next_outside(number + 1);
                 let tables = self
                     .recording
                     .commit(CheckpointId(number))
@@ -448,18 +491,48 @@ impl Check<'_> {
                     }))
                 });
             }
-            known &= list.rows.last().is_some_and(|r| r.id.0 >= run.last);
+            known &= expected > run.last;
             let name = format!("the index of checkpoints {} to {}", run.first, run.last);
             if let Some(why) = broken {
                 self.report
                     .note(format!("{name}: {why}; it is made again from the log"));
             } else if known && (count, sum) != (want_count, want_sum) {
                 self.report.problem(format!("{name} differs from the log"));
-            } else if count != run.entries {
+            } else if all != run.entries {
                 self.report
                     .problem(format!("{name} has another number of entries than it says"));
             }
         }
+    }
+
+    /// What removed checkpoints left and remaining ones see: the same by the log and by the index.
+    fn ghosts(&mut self) -> Result<(), Error> {
+        let recording = self.recording;
+        if recording.list.ledger.removed.is_empty() {
+            return Ok(());
+        }
+        let ghosts = recording.ghosts()?;
+        if !ghosts.holes.is_empty() {
+            self.report
+                .problem("what removed checkpoints left behind is damaged".to_owned());
+        }
+        let sum = |entries: &[Entry]| {
+            entries
+                .iter()
+                .fold(0u64, |s, e| s.wrapping_add(fingerprint(e)))
+        };
+        let view = View::new(recording);
+        let mut by_log = view.visible(&ghosts.entries)?;
+        let indexed = view.indexed_ghosts()?;
+        let mut by_index = view.visible(&indexed)?;
+        by_log.sort_unstable();
+        by_index.sort_unstable();
+        if (by_log.len(), sum(&by_log)) != (by_index.len(), sum(&by_index)) {
+            self.report.problem(
+                "the index of removed checkpoints differs from what the log has of them".to_owned(),
+            );
+        }
+        Ok(())
     }
 
     fn objects(&mut self) -> Result<(), Error> {
@@ -473,7 +546,7 @@ impl Check<'_> {
             }
         }
         // Files that checkpoints refer to; address spaces change seldom, so few are decoded.
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for row in self.recording.rows() {
             let Ok(commit) = self.recording.commit(row.id) else {
                 continue;

@@ -161,6 +161,11 @@ fn decode_directory(bytes: &[u8], first: u32, last: u32, end: u64) -> Result<Par
     })
 }
 
+/// Where reading a segment begins: before its leftovers, if it is a compacted one.
+pub const fn start(segment: u32) -> Location {
+    Location::new(segment, 0)
+}
+
 /// The place of the n-th record of leftovers ([`record::Kind::Left`]) of a file: no other record
 /// can stand at a location that is no multiple of 8.
 pub const fn left_location(first: u32, n: u32) -> Location {

@@ -156,6 +156,22 @@ impl RecordHeader {
         }
     }
 
+    /// Checks the payload of a whole record, without decompressing it.
+    ///
+    /// # Errors
+    /// If the check is wrong.
+    pub fn payload_matches(&self, frame: &[u8]) -> Result<(), Malformed> {
+        let mut c = Cursor::new(frame);
+        c.take(HEADER)?;
+        let rest = c.rest();
+        let stored = c.take(self.stored as usize)?;
+        if self.payload_check(rest)? == check(self.check, stored) {
+            Ok(())
+        } else {
+            Err(Malformed("the check of its payload is wrong"))
+        }
+    }
+
     /// The payload's check as stored in `bytes`, which follow the header.
     pub fn payload_check(&self, bytes: &[u8]) -> Result<u64, Malformed> {
         let mut c = Cursor::new(bytes);

@@ -106,7 +106,7 @@ impl LogReader {
 
     /// The first record of the log.
     pub const fn first() -> Location {
-        Location::new(1, segment::HEADER as u32)
+        parts::start(1)
     }
 
     fn file(&self, number: u32) -> std::io::Result<Arc<Segment>> {
@@ -287,7 +287,7 @@ impl LogReader {
                     return Ok(match self.segments_after(number)? {
                         Some(next) => Step::Damage {
                             at,
-                            next: Location::new(next, segment::HEADER as u32),
+                            next: parts::start(next),
                             why: format!("segment {number} is missing"),
                         },
                         None => Step::End { at, torn: 0 },
@@ -298,7 +298,7 @@ impl LogReader {
                     let next = next.unwrap_or(number.saturating_add(1));
                     return Ok(Step::Damage {
                         at,
-                        next: Location::new(next, segment::HEADER as u32),
+                        next: parts::start(next),
                         why: format!("compacted segment: {e}"),
                     });
                 }
@@ -322,7 +322,7 @@ impl LogReader {
         parts: &Parts,
         at: Location,
     ) -> Result<Result<Step, Location>, Error> {
-        let after = Location::new(parts.last.saturating_add(1), segment::HEADER as u32);
+        let after = parts::start(parts.last.saturating_add(1));
         let Some((place, offset)) = parts.from(at) else {
             return Ok(match self.segments_after(parts.last)? {
                 None => Ok(Step::End { at: after, torn: 0 }),
@@ -353,7 +353,8 @@ impl LogReader {
     /// In a segment as it was written; `Err` is where to look next.
     fn step_plain(&self, file: &File, at: Location) -> Result<Result<Step, Location>, Error> {
         let number = at.segment();
-        let after = Location::new(number.saturating_add(1), segment::HEADER as u32);
+        let after = parts::start(number.saturating_add(1));
+        let at = Location::new(number, at.offset().max(segment::HEADER as u32));
         let length = file.metadata().map_err(self.io(at))?.len();
         let offset = u64::from(at.offset());
         if offset as usize == segment::HEADER {
@@ -396,7 +397,7 @@ impl LogReader {
         Ok(match self.segments_after(number)? {
             None => Ok(Step::End { at, torn }),
             Some(next) => {
-                let next = Location::new(next, segment::HEADER as u32);
+                let next = parts::start(next);
                 if torn == 0 && offset <= length && next == after {
                     Err(next)
                 } else {

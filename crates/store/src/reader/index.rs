@@ -8,8 +8,10 @@ use crate::index::run::{self, Data, Run};
 use crate::log::Location;
 use crate::log::commit::Commit;
 use crate::log::record::Kind;
-use crate::log::scan::LogReader;
+use crate::log::left;
+use crate::log::scan::{LogReader, Step};
 use crate::log::table::{self, PageEntry};
+use crate::retention::ranges::Ranges;
 use crate::rows::Row;
 use crate::{Error, Recording};
 use std::fs::File;
@@ -73,6 +75,41 @@ pub fn read_tables(log: &LogReader, commit: &Commit) -> Result<Vec<PageEntry>, E
     Ok(all)
 }
 
+/// What the log holds of removed checkpoints.
+#[derive(Debug, Default)]
+pub struct Ghosts {
+    /// Their page versions, ascending by checkpoint.
+    pub entries: Vec<Entry>,
+    /// Those of which something is lost.
+    pub holes: Vec<u64>,
+}
+
+/// The entries of a removed checkpoint whose commit still stands in the log.
+///
+/// # Errors
+/// If its tables are damaged.
+pub fn ghost_entries(log: &LogReader, commit: &Commit) -> Result<Vec<Entry>, Error> {
+    let tables = read_tables(log, commit)?;
+    Ok(tables
+        .iter()
+        .map(|e| Entry {
+            space: e.space,
+            page: e.page,
+            checkpoint: commit.id.0,
+            version: e.version,
+        })
+        .collect())
+}
+
+/// Reads leftovers.
+///
+/// # Errors
+/// If they are damaged.
+pub fn read_left(log: &LogReader, at: Location) -> Result<Vec<Entry>, Error> {
+    let (bytes, _) = log.read(at, Kind::Left)?;
+    left::decode(&bytes).map_err(LogReader::malformed(at, Kind::Left))
+}
+
 /// Makes runs for checkpoints `first` to `last` from the log. Those whose tables cannot be read
 /// become holes.
 pub fn from_log(
@@ -81,8 +118,10 @@ pub fn from_log(
     rows: &[Row],
     commits: &[(Location, u64)],
     (first, last): (u64, u64),
+    (removed, ghosts): (&Ranges, &Ghosts),
     holes: &mut Vec<u64>,
 ) -> Result<Vec<Arc<Run>>, Error> {
+    let lost = |from: u64, to: u64| (from..to).filter(|n| !removed.contains(*n));
     let mut runs: Vec<Arc<Run>> = Vec::new();
     let mut entries: Vec<Entry> = Vec::new();
     let mut begin = first;
@@ -93,7 +132,8 @@ pub fn from_log(
         if number > last {
             break;
         }
-        holes.extend(expected..number);
+        holes.extend(lost(expected, number));
+        entries.extend(between(&ghosts.entries, expected, number));
         expected = number + 1;
         at += 1;
         let tables = read_commit(log, *place).and_then(|(commit, found)| {
@@ -118,14 +158,24 @@ pub fn from_log(
     }
     // Numbers missing at the end of the range, but not past the last checkpoint there is.
     if let Some(newest) = rows.last() {
-        holes.extend(expected..=last.min(newest.id.0));
+        holes.extend(lost(expected, last.saturating_add(1).min(newest.id.0 + 1)));
     }
+    entries.extend(between(&ghosts.entries, expected, last.saturating_add(1)));
     if begin <= last {
         runs.push(build(id, begin, last, &mut entries)?);
     }
+    let lost = |n: &&u64| (first..=last).contains(*n);
+    holes.extend(ghosts.holes.iter().filter(lost));
     holes.sort_unstable();
     holes.dedup();
     Ok(runs)
+}
+
+/// The entries of checkpoints `from` to `to`, the last not included. `ghosts` ascend by checkpoint.
+fn between(ghosts: &[Entry], from: u64, to: u64) -> impl Iterator<Item = Entry> + '_ {
+    let begin = ghosts.partition_point(|e| e.checkpoint < from);
+    let end = ghosts.partition_point(|e| e.checkpoint < to).max(begin);
+    ghosts[begin..end].iter().copied()
 }
 
 fn build(
@@ -174,7 +224,7 @@ pub fn compact(id: &[u8; 16], runs: &mut Vec<Arc<Run>>) -> Result<(), Error> {
 
 impl Recording {
     /// The index, loaded when first asked for.
-    pub(super) fn index(&self) -> Result<Arc<IndexSet>, Error> {
+    pub(crate) fn index(&self) -> Result<Arc<IndexSet>, Error> {
         let mut slot = self.lock_index();
         if let Some(set) = &*slot {
             return Ok(Arc::clone(set));
@@ -203,16 +253,75 @@ impl Recording {
 
     fn cover(&self, set: &mut IndexSet, first: u64, last: u64) -> Result<(), Error> {
         let list = &self.list;
+        let removed = &list.ledger.removed;
+        let ghosts = if removed.meets(first, last.saturating_add(1)) {
+            self.ghosts()?
+        } else {
+            Arc::default()
+        };
         let mut runs = from_log(
             &self.log,
             &self.header.id,
             &list.rows,
             &list.commits,
             (first, last),
+            (removed, &ghosts),
             &mut set.holes,
         )?;
         set.runs.append(&mut runs);
         Ok(())
+    }
+
+    /// The page versions that removed checkpoints left in the log, ascending by checkpoint: those
+    /// in leftovers, and the tables of commits that have not been compacted away. Some may be
+    /// visible to nobody; none that is visible is missing.
+    pub(crate) fn ghosts(&self) -> Result<Arc<Ghosts>, Error> {
+        if let Some(ghosts) = self.ghosts.get() {
+            return Ok(Arc::clone(ghosts));
+        }
+        let removed = &self.list.ledger.removed;
+        let Ghosts {
+            mut entries,
+            mut holes,
+        } = Ghosts::default();
+        let mut at = LogReader::first();
+        loop {
+            match self.log.step(at)? {
+                Step::End { .. } => break,
+                Step::Damage { next, .. } => at = next,
+                Step::Record(met) => {
+                    at = met.next;
+                    match met.header.kind {
+                        Kind::Left => match read_left(&self.log, met.at) {
+                            Ok(mut left) => entries.append(&mut left),
+                            // It may have been about any removed checkpoint. What remains comes
+                            // after, so the last of each range stands for all of it.
+                            Err(_) => holes.extend(removed.iter().map(|(_, end)| end - 1)),
+                        },
+                        Kind::Commit => {
+                            // A damaged commit is told elsewhere.
+                            let Ok((commit, _)) = read_commit(&self.log, met.at) else {
+                                continue;
+                            };
+                            if !removed.contains(commit.id.0) {
+                                continue;
+                            }
+                            match ghost_entries(&self.log, &commit) {
+                                Ok(mut ghosts) => entries.append(&mut ghosts),
+                                Err(_) => holes.push(commit.id.0),
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        entries.sort_unstable_by_key(|e| (e.checkpoint, e.space, e.page));
+        // A crash between compaction and the removal of what was compacted shows an entry twice.
+        entries.dedup();
+        Ok(Arc::clone(self.ghosts.get_or_init(|| {
+            Arc::new(Ghosts { entries, holes })
+        })))
     }
 
     /// After new checkpoints were found.

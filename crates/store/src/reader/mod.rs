@@ -17,10 +17,10 @@ use crate::writer::create::is_live;
 use crate::{Error, Header, Moment, Object, Summary, header};
 use cache::PackCache;
 use open::{Listing, read_commit};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use stillframe_image::section::{Section, SectionKey, SectionKind};
 use stillframe_image::tree::Node;
 use stillframe_image::{
@@ -44,6 +44,8 @@ pub struct Recording {
     pub(crate) list: Listing,
     index: Mutex<Option<Arc<IndexSet>>>,
     packs: PackCache,
+    /// Page versions of removed checkpoints, ascending; read when an index has to be made.
+    ghosts: OnceLock<Arc<index::Ghosts>>,
     objects: Mutex<HashMap<[u8; 32], Arc<Object>>>,
     spaces: Mutex<Vec<(u64, Arc<AddressSpace>)>>,
 }
@@ -71,21 +73,46 @@ impl Recording {
             list,
             index: Mutex::default(),
             packs: PackCache::default(),
+            ghosts: OnceLock::new(),
             objects: Mutex::default(),
             spaces: Mutex::default(),
         })
     }
 
-    /// Looks for checkpoints committed since; returns how many there are.
+    /// Looks for checkpoints committed since; returns how many there are. Takes up what was removed
+    /// since, too: those checkpoints are gone from [`Recording::rows`] afterwards.
     ///
     /// # Errors
     /// If files cannot be read.
     pub fn refresh(&mut self) -> Result<usize, Error> {
+        if self.list.renew(&self.dir, &self.log)? {
+            // What is at hand is right for what remains; but it holds on to files that are gone.
+            self.log.forget_files();
+            *self.lock_index() = None;
+            self.ghosts = OnceLock::new();
+        }
         let found = self.list.follow(&self.log)?;
         if found > 0 {
+            self.ghosts = OnceLock::new();
             self.extend_index()?;
         }
         Ok(found)
+    }
+
+    /// Names of checkpoints, in alphabetical order.
+    pub fn tags(&self) -> &BTreeMap<String, CheckpointId> {
+        &self.list.ledger.tags
+    }
+
+    /// How many checkpoints a checkpoint stands for: 1, or more if others were merged into it.
+    pub fn stands_for(&self, id: CheckpointId) -> u64 {
+        let merged = self.list.ledger.merged.get(&id.0);
+        merged.map_or(1, |m| m.checkpoints)
+    }
+
+    /// How many checkpoints were removed from it.
+    pub fn removed(&self) -> u64 {
+        self.list.ledger.removed.iter().map(|(a, b)| b - a).sum()
     }
 
     /// What was recorded.
@@ -305,7 +332,9 @@ impl Recording {
         }
     }
 
-    /// Checkpoints of `range` in which the page got a new version, ascending.
+    /// Checkpoints of `range` in which the page got a new version, ascending. A version that a
+    /// removed checkpoint made belongs to the first one after it that remains, if it is visible
+    /// there.
     ///
     /// # Errors
     /// If the index and the log are both damaged there.
@@ -324,7 +353,13 @@ impl Recording {
         if from >= to {
             return Ok(Vec::new());
         }
-        self.ask(|set| {
+        let removed = &self.list.ledger.removed;
+        // What was made in the removed ones just before belongs to the first of the range.
+        let from = match from.checked_sub(1).and_then(|n| removed.range_of(n)) {
+            Some((begin, _)) => begin,
+            None => from,
+        };
+        let made = self.ask(|set| {
             if let Some(hole) = set.hole(from, to - 1) {
                 return Err(Failed::Hole(hole));
             }
@@ -341,7 +376,27 @@ impl Recording {
                 }
             }
             Ok(found)
-        })
+        })?;
+        let mut found: Vec<CheckpointId> = Vec::with_capacity(made.len());
+        for id in made {
+            let shown = CheckpointId(removed.next_outside(id.0));
+            if shown.0 < range.start.0 || shown.0 >= to || found.last() == Some(&shown) {
+                continue;
+            }
+            let visible = shown == id
+                || match self.memory(shown, space) {
+                    Ok(memory) => memory
+                        .layout()
+                        .since(page.address())
+                        .is_some_and(|since| since <= id),
+                    Err(Error::NoProcess { .. }) => false,
+                    Err(e) => return Err(e),
+                };
+            if visible {
+                found.push(shown);
+            }
+        }
+        Ok(found)
     }
 
     /// A file kept in the recording, by its BLAKE3.
@@ -372,7 +427,7 @@ impl Recording {
     /// [`Error::NoMoment`], which says what moments there are.
     pub fn resolve(&self, moment: &Moment) -> Result<CheckpointId, Error> {
         moment
-            .find(self.rows(), self.length_ns())
+            .find(self.rows(), self.length_ns(), &self.list.ledger)
             .ok_or_else(|| self.no_moment(&moment.to_string()))
     }
 
@@ -386,9 +441,16 @@ impl Recording {
     }
 
     fn no_moment(&self, moment: &str) -> Error {
+        let ledger = &self.list.ledger;
+        let number = match ledger.tags.get(moment) {
+            Some(id) => Some(id.0),
+            None => moment.parse().ok(),
+        };
+        let removed = number.and_then(|n| crate::moment::removed(n, self.rows(), ledger));
         Error::NoMoment {
             moment: moment.to_owned(),
-            available: crate::moment::available(self.rows(), &self.dir),
+            available: removed
+                .unwrap_or_else(|| crate::moment::available(self.rows(), ledger, &self.dir)),
         }
     }
 }

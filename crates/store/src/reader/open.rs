@@ -6,10 +6,12 @@ use crate::log::commit::Commit;
 use crate::log::record::Kind;
 use crate::log::scan::{LogReader, Step};
 use crate::log::segment::{self, decode_header};
+use crate::retention::ledger::Ledger;
 use crate::rows::{self, FullRow, ROW, Row};
 use crate::{Error, Summary, header};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What is known about a recording's checkpoints.
 #[derive(Debug, Default)]
@@ -26,6 +28,8 @@ pub struct Listing {
     pub tail: Location,
     /// Bytes of an incomplete record there.
     pub torn: u64,
+    /// What retention has decided.
+    pub ledger: Arc<Ledger>,
 }
 
 /// Most lines of damage kept; a thoroughly broken file has no end of them.
@@ -39,6 +43,7 @@ impl Listing {
     pub fn read(dir: &Path, log: &LogReader, id: &[u8; 16]) -> Result<Self, Error> {
         let mut list = Self {
             tail: LogReader::first(),
+            ledger: Arc::new(Ledger::read(dir, log.key())?),
             ..Self::default()
         };
         list.read_table(dir, log, id)?;
@@ -49,6 +54,28 @@ impl Listing {
         Ok(list)
     }
 
+    /// Takes up what retention has decided since; whether it has.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read.
+    pub fn renew(&mut self, dir: &Path, log: &LogReader) -> Result<bool, Error> {
+        let ledger = Ledger::read(dir, log.key())?;
+        if ledger.generation == self.ledger.generation {
+            return Ok(false);
+        }
+        self.ledger = Arc::new(ledger);
+        let ledger = &self.ledger;
+        let kept = |row: &Row| !ledger.removed.contains(row.id.0);
+        let keep: Vec<bool> = self.rows.iter().map(kept).collect();
+        let mut marks = keep.iter();
+        self.commits.retain(|_| marks.next() == Some(&true));
+        self.rows.retain(kept);
+        for row in &mut self.rows {
+            apply(ledger, row);
+        }
+        Ok(true)
+    }
+
     /// Adds a line about damage.
     pub fn note(&mut self, line: String) {
         if self.damage.len() < LINES && !self.damage.contains(&line) {
@@ -57,7 +84,12 @@ impl Listing {
     }
 
     fn push(&mut self, full: &FullRow) {
-        self.rows.push(full.row);
+        let mut row = full.row;
+        if self.ledger.removed.contains(row.id.0) {
+            return;
+        }
+        apply(&self.ledger, &mut row);
+        self.rows.push(row);
         self.commits.push((full.commit, full.check));
     }
 
@@ -69,7 +101,7 @@ impl Listing {
                 .read_to_end(&mut bytes)
                 .map_err(Error::io("read", &path))?,
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                if log.segment_length(1).is_some() {
+                if log.names().is_ok_and(|n| !n.is_empty()) {
                     self.note(format!("{} is missing; used the log instead", rows::NAME));
                 }
                 return Ok(());
@@ -87,10 +119,19 @@ impl Listing {
         }
         let body = bytes.get(segment::HEADER..).unwrap_or_default();
         let key: Key = log.key();
+        let mut next = 0;
         for (number, row) in (0u64..).zip(body.chunks_exact(ROW)) {
-            match rows::decode(key, number, row) {
-                Ok(full) => self.push(&full),
-                Err(_) => {
+            // Rows of removed checkpoints may be missing, others not.
+            let follows = |full: &FullRow| {
+                let id = full.row.id.0;
+                id >= next && self.ledger.removed.contains_all(next, id)
+            };
+            match rows::decode_any(key, row) {
+                Ok(full) if follows(&full) => {
+                    next = full.row.id.0 + 1;
+                    self.push(&full);
+                }
+                _ => {
                     self.note(format!(
                         "{}: row {number} is damaged; used the log",
                         rows::NAME
@@ -101,10 +142,7 @@ impl Listing {
         }
         // After a cut the table may know more than the log.
         while let Some((at, _)) = self.commits.last() {
-            if log
-                .segment_length(at.segment())
-                .is_some_and(|n| n > u64::from(at.offset()))
-            {
+            if log.reaches(*at) {
                 break;
             }
             self.commits.pop();
@@ -140,7 +178,11 @@ impl Listing {
                     match met.header.kind {
                         Kind::Commit => self.commit(log, met.at),
                         Kind::Summary => self.summary(log, met.at),
-                        Kind::Pack | Kind::Section | Kind::Table => {}
+                        Kind::Pack
+                        | Kind::Section
+                        | Kind::Table
+                        | Kind::Remnant
+                        | Kind::Left => {}
                     }
                 }
             }
@@ -152,8 +194,13 @@ impl Listing {
             Ok(read) => read,
             Err(e) => return self.note(e.to_string()),
         };
+        let id = commit.id.0;
+        let removed = &self.ledger.removed;
+        if removed.contains(id) {
+            return;
+        }
         if let (Some(last), Some((place, last_check))) = (self.rows.last(), self.commits.last()) {
-            let (id, last) = (commit.id.0, last.id.0);
+            let last = last.id.0;
             if id <= last {
                 // The one that reading began at.
                 if *place != at || *last_check != check {
@@ -161,15 +208,15 @@ impl Listing {
                 }
                 return;
             }
-            if id > last + 1 {
+            if !removed.contains_all(last + 1, id) {
                 self.note(format!("checkpoints {} to {} are lost", last + 1, id - 1));
-            } else if commit.previous_check != *last_check {
+            } else if id == last + 1 && commit.previous_check != *last_check {
                 self.note(format!(
                     "{at}: checkpoint {id} does not follow checkpoint {last}"
                 ));
             }
-        } else if commit.id.0 > 0 {
-            self.note(format!("checkpoints 0 to {} are lost", commit.id.0 - 1));
+        } else if !removed.contains_all(0, id) {
+            self.note(format!("checkpoints 0 to {} are lost", id - 1));
         }
         let row = Row {
             id: commit.id,
@@ -192,6 +239,14 @@ impl Listing {
             Ok(summary) => self.summary = Some(summary),
             Err(e) => self.note(e.to_string()),
         }
+    }
+}
+
+/// What a row says once others were merged into its checkpoint.
+fn apply(ledger: &Ledger, row: &mut Row) {
+    if let Some(merged) = ledger.merged.get(&row.id.0) {
+        row.tick = merged.tick;
+        row.raw_bytes = merged.raw_bytes;
     }
 }
 

@@ -1,5 +1,7 @@
 //! Making the directory: what may be replaced, what never is, and the lock.
 
+use crate::log::parts;
+use crate::retention::{control, ledger};
 use crate::{Error, header, index, objects, rows};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
@@ -40,7 +42,11 @@ pub fn directories(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn take_lock(dir: &Path) -> Result<File, Error> {
+/// Takes the writer's lock.
+///
+/// # Errors
+/// [`Error::Busy`] if another process has it.
+pub fn take_lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join(LOCK);
     let file = OpenOptions::new()
         .read(true)
@@ -97,9 +103,7 @@ fn check_replaceable(dir: &Path) -> Result<(), Error> {
 /// goes last.
 fn remove_recording(dir: &Path) -> Result<(), Error> {
     let ours = |folder: &str, name: &str| match folder {
-        "log" => name
-            .strip_suffix(".seg")
-            .is_some_and(|s| s.parse::<u32>().is_ok()),
+        "log" => name == "new.tmp" || parts::parse_name(name).is_some(),
         "index" => name == "new.tmp" || index::run::parse_name(name).is_some(),
         _ => name == "new.tmp" || (name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())),
     };
@@ -117,7 +121,14 @@ fn remove_recording(dir: &Path) -> Result<(), Error> {
             }
         }
     }
-    for name in [rows::NAME, "recording.tmp", header::NAME] {
+    for name in [
+        rows::NAME,
+        rows::TEMPORARY,
+        ledger::NAME,
+        ledger::TEMPORARY,
+        "recording.tmp",
+        header::NAME,
+    ] {
         remove(dir.join(name))?;
     }
     Ok(())
@@ -141,7 +152,16 @@ pub fn random<const N: usize>() -> Result<[u8; N], Error> {
 }
 
 /// Names that a recording may have at its top.
-pub const NAMES: [&str; 6] = [header::NAME, LOCK, "log", rows::NAME, "index", "objects"];
+pub const NAMES: [&str; 8] = [
+    header::NAME,
+    LOCK,
+    "log",
+    rows::NAME,
+    "index",
+    "objects",
+    ledger::NAME,
+    control::NAME,
+];
 
 /// The names in the objects folder that are objects.
 pub fn object_names(dir: &Path) -> Result<Vec<[u8; 32]>, Error> {

@@ -10,7 +10,7 @@ use crate::index::merge::{FAN, Merged, due};
 use crate::index::run::{self, Data, Run, RunBuilder, RunError};
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -202,34 +202,12 @@ impl Worker {
         last: u64,
         next: &mut dyn FnMut() -> Result<Option<Entry>, RunError>,
     ) -> Result<Sealed, RunError> {
-        const BUFFER: usize = 256 << 10;
-        let temporary = self.dir.join("index").join("new.tmp");
-        let out = self.files.create(&temporary)?;
-        let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER + 4096);
-        let mut offset = 0u64;
-        let mut sink = |bytes: &[u8]| {
-            buffer.extend_from_slice(bytes);
-            if buffer.len() >= BUFFER {
-                out.write_at(offset, &buffer)?;
-                offset += buffer.len() as u64;
-                buffer.clear();
-            }
-            Ok(())
-        };
-        let mut builder = RunBuilder::new(&self.id, first, last, &mut sink)?;
-        while let Some(entry) = next()? {
-            builder.push(&entry)?;
-        }
-        let entries = builder.finish()?;
-        out.write_at(offset, &buffer)?;
-        out.sync()?;
-        let path = run::path(&self.dir, first, last);
-        self.files.rename(&temporary, &path)?;
+        let entries = write_run(&self.dir, &*self.files, &self.id, (first, last), next)?;
         Ok(Sealed {
             first,
             last,
             entries,
-            path,
+            path: run::path(&self.dir, first, last),
         })
     }
 
@@ -278,4 +256,40 @@ impl Worker {
             merged.next().map_err(|(_, e)| e)
         })
     }
+}
+
+/// Writes the run of checkpoints `first` to `last` from entries that ascend; how many there are.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_run(
+    dir: &Path,
+    files: &dyn Files,
+    id: &[u8; 16],
+    (first, last): (u64, u64),
+    next: &mut dyn FnMut() -> Result<Option<Entry>, RunError>,
+) -> Result<u64, RunError> {
+    const BUFFER: usize = 256 << 10;
+    let temporary = dir.join("index").join("new.tmp");
+    let out = files.create(&temporary)?;
+    let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER + 4096);
+    let mut offset = 0u64;
+    let mut sink = |bytes: &[u8]| {
+        buffer.extend_from_slice(bytes);
+        if buffer.len() >= BUFFER {
+            out.write_at(offset, &buffer)?;
+            offset += buffer.len() as u64;
+            buffer.clear();
+        }
+        Ok(())
+    };
+    let mut builder = RunBuilder::new(id, first, last, &mut sink)?;
+    while let Some(entry) = next()? {
+        builder.push(&entry)?;
+    }
+    let entries = builder.finish()?;
+    out.write_at(offset, &buffer)?;
+    out.sync()?;
+    files.rename(&temporary, &run::path(dir, first, last))?;
+    Ok(entries)
 }

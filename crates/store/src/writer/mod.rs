@@ -2,7 +2,7 @@
 
 pub(crate) mod create;
 mod discard;
-mod index;
+pub(crate) mod index;
 mod page;
 mod sync;
 
