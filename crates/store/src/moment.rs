@@ -179,7 +179,12 @@ pub(crate) fn available(rows: &[Row], ledger: &Ledger, dir: &Path) -> String {
         return format!("{} has no checkpoint", dir.display());
     };
     let seconds = |ns: u64| format!("{:.3}s", Duration::from_nanos(ns).as_secs_f64());
-    let tags: Vec<String> = ledger.tags.keys().take(20).map(|t| format!(", {t}")).collect();
+    let tags: Vec<String> = ledger
+        .tags
+        .keys()
+        .take(20)
+        .map(|t| format!(", {t}"))
+        .collect();
     let marks: Vec<String> = [(Marks::CRASH, "crash"), (Marks::EXIT, "exit")]
         .into_iter()
         .filter(|(mark, _)| rows.iter().any(|r| r.tick.marks.contains(*mark)))
@@ -312,7 +317,10 @@ mod tests {
             ("crash", Some(5)),
             ("exit", None),
         ] {
-            let found = text.parse::<Moment>().unwrap().find(&rows, 3_000_000_000, &ledger);
+            let found = text
+                .parse::<Moment>()
+                .unwrap()
+                .find(&rows, 3_000_000_000, &ledger);
             assert_eq!(found.map(|c| c.0), want, "{text}");
         }
         assert_eq!(

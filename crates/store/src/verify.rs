@@ -9,8 +9,8 @@ use crate::log::scan::{LogReader, Met, Step};
 use crate::log::{parts, segment};
 use crate::pack::decode::{Pack, Packs, content};
 use crate::reader::index::{open_runs, read_left, read_tables};
-use crate::retention::view::View;
 use crate::reader::open::read_commit;
+use crate::retention::view::View;
 use crate::rows::{self, ROW};
 use crate::writer::create;
 use crate::{Error, Object, Recording, VersionRef};
@@ -83,11 +83,13 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyRe
         packs: Recent::default(),
         slots: HashMap::new(),
         whole: HashMap::new(),
+        left: Vec::new(),
         tree: None,
         bounds: Location::NONE,
         progress,
     };
     check.log()?;
+    check.leftovers();
     check.commits();
     check.index();
     if let Err(e) = check.ghosts() {
@@ -145,6 +147,8 @@ struct Check<'a> {
     slots: HashMap<u64, Slots>,
     /// Whole sections and tables, by place; the kind of a section.
     whole: HashMap<u64, u8>,
+    /// Leftovers met.
+    left: Vec<Location>,
     /// The list of processes last met, and where it stands.
     tree: Option<(Location, Tree)>,
     /// Where reading began to be complete: the end of the log.
@@ -269,21 +273,32 @@ impl Check<'_> {
                 }
                 Ok(())
             }),
-            Kind::Left => read_left(log, at).and_then(|entries| {
-                let dangling = entries.iter().filter(|e| !self.holds(e.version)).count();
-                if dangling > 0 {
-                    return Err(Error::Damaged(format!(
-                        "the leftovers in {at}: {dangling} of their page versions are lost"
-                    )));
-                }
+            // They stand before what they refer to.
+            Kind::Left => {
+                self.left.push(at);
                 Ok(())
-            }),
+            }
             // Read in `commits`, with what they refer to.
             Kind::Commit => read_commit(log, at).map(drop),
             Kind::Summary => log.read(at, Kind::Summary).map(drop),
         };
         if let Err(e) = result {
             self.report.problem(e.to_string());
+        }
+    }
+
+    /// The leftovers that were met.
+    fn leftovers(&mut self) {
+        for at in std::mem::take(&mut self.left) {
+            let dangling = read_left(&self.recording.log, at)
+                .map(|entries| entries.iter().filter(|e| !self.holds(e.version)).count());
+            match dangling {
+                Ok(0) => {}
+                Ok(n) => self.report.problem(format!(
+                    "the leftovers in {at}: {n} of their page versions are lost"
+                )),
+                Err(e) => self.report.problem(e.to_string()),
+            }
         }
     }
 
@@ -470,7 +485,11 @@ impl Check<'_> {
             let covered = list.rows.partition_point(|r| r.id.0 < run.first);
             let covered = &list.rows[covered..];
             let mut expected = removed.next_outside(run.first);
-            for number in covered.iter().map(|r| r.id.0).take_while(|n| *n <= run.last) {
+            for number in covered
+                .iter()
+                .map(|r| r.id.0)
+                .take_while(|n| *n <= run.last)
+            {
                 known &= number == expected;
                 expected = removed.next_outside(number + 1);
                 let tables = self

@@ -134,6 +134,8 @@ pub struct LogWriter {
     packer: Packer,
     /// Bytes appended in all.
     appended: u64,
+    /// The segment is closed although it is shorter than the limit.
+    closed: bool,
 }
 
 impl LogWriter {
@@ -161,6 +163,7 @@ impl LogWriter {
             committed: (1, HEADER as u64),
             packer,
             appended: 0,
+            closed: false,
         };
         log.head();
         Ok(log)
@@ -174,7 +177,7 @@ impl LogWriter {
 
     /// Where the next record will stand.
     pub fn next(&self) -> Location {
-        if self.end >= self.limit {
+        if self.end >= self.limit || self.closed {
             Location::new(self.segment + 1, HEADER as u32)
         } else {
             Location::new(self.segment, self.end as u32)
@@ -196,6 +199,7 @@ impl LogWriter {
                 .create(&path)
                 .map_err(Error::io("create", &path))?;
             self.segment = at.segment();
+            self.closed = false;
             self.head();
         }
         let before = self.buffer.len();
@@ -260,6 +264,17 @@ impl LogWriter {
             Arc::clone(&self.file),
             segment_path(&self.dir, self.segment),
         )
+    }
+
+    /// Closes the segment: the next record begins another. Only where nothing has been promised a
+    /// place at [`LogWriter::next`].
+    pub fn close_segment(&mut self) {
+        self.closed = true;
+    }
+
+    /// Bytes of the segment being appended to.
+    pub fn filled(&self) -> u64 {
+        self.end
     }
 
     /// Number of the segment being appended to.

@@ -212,7 +212,10 @@ impl Pack {
 
     /// Bytes of memory it takes.
     pub fn memory(&self) -> usize {
-        self.bytes.capacity() + self.slots.capacity() * size_of::<Slot>() + self.numbers.capacity() * 4 + 128
+        self.bytes.capacity()
+            + self.slots.capacity() * size_of::<Slot>()
+            + self.numbers.capacity() * 4
+            + 128
     }
 
     fn version(&self, number: u32) -> Result<Version<'_>, Error> {

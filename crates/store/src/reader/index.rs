@@ -7,8 +7,8 @@ use crate::index::merge::{Merged, due};
 use crate::index::run::{self, Data, Run};
 use crate::log::Location;
 use crate::log::commit::Commit;
-use crate::log::record::Kind;
 use crate::log::left;
+use crate::log::record::Kind;
 use crate::log::scan::{LogReader, Step};
 use crate::log::table::{self, PageEntry};
 use crate::retention::ranges::Ranges;
@@ -319,9 +319,10 @@ impl Recording {
         entries.sort_unstable_by_key(|e| (e.checkpoint, e.space, e.page));
         // A crash between compaction and the removal of what was compacted shows an entry twice.
         entries.dedup();
-        Ok(Arc::clone(self.ghosts.get_or_init(|| {
-            Arc::new(Ghosts { entries, holes })
-        })))
+        Ok(Arc::clone(
+            self.ghosts
+                .get_or_init(|| Arc::new(Ghosts { entries, holes })),
+        ))
     }
 
     /// After new checkpoints were found.

@@ -63,6 +63,12 @@ impl Listing {
         if ledger.generation == self.ledger.generation {
             return Ok(false);
         }
+        self.take_up(ledger);
+        Ok(true)
+    }
+
+    /// Goes by another ledger from now on.
+    pub fn take_up(&mut self, ledger: Ledger) {
         self.ledger = Arc::new(ledger);
         let ledger = &self.ledger;
         let kept = |row: &Row| !ledger.removed.contains(row.id.0);
@@ -73,7 +79,6 @@ impl Listing {
         for row in &mut self.rows {
             apply(ledger, row);
         }
-        Ok(true)
     }
 
     /// Adds a line about damage.
@@ -178,11 +183,7 @@ impl Listing {
                     match met.header.kind {
                         Kind::Commit => self.commit(log, met.at),
                         Kind::Summary => self.summary(log, met.at),
-                        Kind::Pack
-                        | Kind::Section
-                        | Kind::Table
-                        | Kind::Remnant
-                        | Kind::Left => {}
+                        Kind::Pack | Kind::Section | Kind::Table | Kind::Remnant | Kind::Left => {}
                     }
                 }
             }

@@ -59,11 +59,13 @@ pub fn apply(
 ) -> Result<u64, Error> {
     match change {
         Change::Remove(ranges) => {
-            let mut removed = 0;
             for (from, to) in ranges {
-                removed += remove(recording, live, (*from, *to), ledger)?;
+                remove(recording, live, (*from, *to), ledger)?;
             }
+            // Ranges may overlap.
             let rows = recording.rows();
+            let gone = rows.iter().filter(|r| ledger.removed.contains(r.id.0));
+            let removed = gone.count() as u64;
             if removed > 0 && removed as usize >= rows.len() {
                 return Err(refuse(
                     "that is every checkpoint there is; remove the directory instead",
@@ -96,9 +98,7 @@ pub fn apply(
 }
 
 fn exists(recording: &Recording, id: u64) -> Result<(), Error> {
-    recording
-        .resolve(&crate::Moment::Number(id))
-        .map(drop)
+    recording.resolve(&crate::Moment::Number(id)).map(drop)
 }
 
 fn remove(
@@ -149,7 +149,9 @@ fn squash(
         )));
     }
     let mut sum = Merged {
-        tick: recording.row(CheckpointId(to)).map_or_else(Default::default, |r| r.tick),
+        tick: recording
+            .row(CheckpointId(to))
+            .map_or_else(Default::default, |r| r.tick),
         raw_bytes: 0,
         checkpoints: 0,
     };

@@ -41,6 +41,8 @@ pub struct Policy {
     pub only: Option<Vec<Name>>,
     /// Files written again even if little of them is garbage.
     pub always: bool,
+    /// Nothing is written, only told.
+    pub dry: bool,
 }
 
 /// How it ended.
@@ -115,6 +117,10 @@ impl Compactor {
         let mut plans: Vec<Holding> = Vec::new();
         let mut outcome = Outcome::default();
         for name in names.iter().rev() {
+            if policy.end.is_some_and(|end| name.0 > end.segment()) {
+                // Begun since the horizon was taken up: it needs nothing that is not needed anyway.
+                continue;
+            }
             let old = name.1 < policy.horizon;
             let looked_at = old && policy.only.as_ref().is_none_or(|o| o.contains(name));
             let mut plan = None;
@@ -127,8 +133,8 @@ impl Compactor {
                     self.mark_all(&mut marks, *name, None)?;
                 }
             } else {
-                let last = names.last() == Some(name);
-                self.mark_all(&mut marks, *name, policy.end.filter(|_| last))?;
+                let end = policy.end.filter(|end| name.1 >= end.segment());
+                self.mark_all(&mut marks, *name, end)?;
             }
             plans.extend(plan);
             done += size(name);
@@ -136,6 +142,11 @@ impl Compactor {
                 outcome.stopped = true;
                 return Ok(outcome);
             }
+        }
+        if policy.dry {
+            outcome.rewritten = plans.len() as u64;
+            outcome.freed = plans.iter().map(|p| p.bytes.saturating_sub(p.live)).sum();
+            return Ok(outcome);
         }
         let mut at = 0;
         while at < plans.len() {

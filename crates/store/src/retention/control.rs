@@ -108,10 +108,7 @@ impl Listener {
     ///
     /// # Errors
     /// If there can be no socket there, as on some network file systems, or no thread.
-    pub fn start(
-        dir: &Path,
-        take: impl Fn(Request) -> bool + Send + 'static,
-    ) -> io::Result<Self> {
+    pub fn start(dir: &Path, take: impl Fn(Request) -> bool + Send + 'static) -> io::Result<Self> {
         let path = dir.join(NAME);
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),

@@ -8,7 +8,7 @@
 //! log ended then, and everything that refers to files before the horizon has then been written.
 
 use super::change::{self, Change, Changed};
-use super::compact::{Compactor, Policy, file_path};
+use super::compact::{Compactor, Outcome, Policy, file_path};
 use super::control::{Listener, Request};
 use super::ledger::Ledger;
 use super::tidy;
@@ -51,10 +51,10 @@ impl Bound {
 
 /// A removal is written down when this part of the bound is due.
 const STEP: u64 = 20;
-/// ... but not more often than this.
-const PAUSE: Duration = Duration::from_millis(100);
-/// Space is not given back more often than this.
-const ROUND: Duration = Duration::from_millis(500);
+/// Removing and giving back each take at most one part in this many of the time.
+const SHARE: u32 = 10;
+/// How long to wait for something to do.
+const IDLE: Duration = Duration::from_millis(500);
 /// A segment is closed early when it holds this part of a bound in time or number.
 const PARTS: u64 = 8;
 /// ... if it is at least this long.
@@ -151,8 +151,8 @@ impl Keeper {
             logged: 0,
             written: HashMap::new(),
             compacted: 0,
-            last_removal: None,
-            last_round: None,
+            next_removal: Instant::now(),
+            next_round: Instant::now(),
             stopped: false,
         };
         let thread = std::thread::Builder::new()
@@ -256,15 +256,15 @@ struct Worker {
     written: HashMap<Name, u64>,
     /// The horizon up to which space was given back.
     compacted: u32,
-    last_removal: Option<Instant>,
-    last_round: Option<Instant>,
+    next_removal: Instant,
+    next_round: Instant,
     stopped: bool,
 }
 
 impl Worker {
     fn work(mut self, receiver: &Receiver<Message>) {
         loop {
-            let first = match receiver.recv_timeout(ROUND) {
+            let first = match receiver.recv_timeout(IDLE) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -297,8 +297,8 @@ impl Worker {
                 }
                 tracing::warn!("cannot give back what is too old: {e}");
                 // Not again for every commit: a disk that is full stays so for a while.
-                self.last_round = Some(Instant::now() + Duration::from_secs(5));
-                self.last_removal = self.last_round;
+                self.next_round = Instant::now() + Duration::from_secs(5);
+                self.next_removal = self.next_round;
             }
         }
     }
@@ -330,7 +330,6 @@ impl Worker {
         let ledger = self.shared.ledger();
         self.window.retain(|n| !ledger.removed.contains(n.id));
         drop(recording);
-        let before = tidy::size(&self.dir);
         let active = file_names(&self.dir)
             .map_err(Error::io("read", self.dir.join("log")))?
             .last()
@@ -343,9 +342,11 @@ impl Worker {
                     join: self.join,
                     only: None,
                     always: false,
+                    dry: false,
                 };
-                self.compact(&policy)?;
-                changed.freed = before.saturating_sub(tidy::size(&self.dir));
+                let outcome = self.compact(&policy)?;
+                changed.freed = outcome.freed;
+                changed.pending = outcome.stopped;
             }
             // The target may be stopped, or the rate very low.
             None => changed.pending = true,
@@ -366,13 +367,13 @@ impl Worker {
         (guard.horizon >= horizon && !guard.failed).then_some(guard.end)
     }
 
-    fn compact(&mut self, policy: &Policy) -> Result<(), Error> {
+    fn compact(&mut self, policy: &Policy) -> Result<Outcome, Error> {
         let recording = Recording::open(&self.dir)?;
         let shared = Arc::clone(&self.shared);
         let mut go_on = |_, _| !shared.stop.load(Ordering::Acquire);
         let outcome = self.compactor.run(&recording, policy, &mut go_on)?;
         tracing::debug!(?outcome, "compacted");
-        Ok(())
+        Ok(outcome)
     }
 
     /// Removes what the bound says, and gives back its space.
@@ -381,11 +382,8 @@ impl Worker {
             return Ok(());
         }
         let n = self.excess();
-        let due = |last: Option<Instant>, pause| {
-            last.is_none_or(|l| Instant::now().saturating_duration_since(l) >= pause)
-        };
-        if n > 0 && due(self.last_removal, PAUSE) {
-            self.last_removal = Some(Instant::now());
+        let begun = Instant::now();
+        if n > 0 && begun >= self.next_removal {
             let mut ledger = (*self.shared.ledger()).clone();
             let (Some(from), Some(to)) = (self.window.front(), self.window.get(n)) else {
                 return Ok(());
@@ -400,17 +398,16 @@ impl Worker {
                 }
             }
             ledger.removed.add(from, to);
-            ledger
-                .merged
-                .retain(|id, _| !ledger.removed.contains(*id));
+            ledger.merged.retain(|id, _| !ledger.removed.contains(*id));
             self.publish(ledger)?;
             self.gone.extend(self.window.drain(..n));
+            self.next_removal = Instant::now() + begun.elapsed() * SHARE;
         }
         let horizon = self.window.front().map_or(0, |n| n.segment);
-        if horizon <= self.compacted || !due(self.last_round, ROUND) {
+        let begun = Instant::now();
+        if horizon <= self.compacted || begun < self.next_round {
             return Ok(());
         }
-        self.last_round = Some(Instant::now());
         let Some(end) = self.pass_barrier(horizon, Duration::from_secs(1)) else {
             return Ok(());
         };
@@ -420,6 +417,7 @@ impl Worker {
             join: self.join,
             only: Some(self.choose(horizon)?),
             always: true,
+            dry: false,
         };
         self.compact(&policy)?;
         self.compacted = horizon;
@@ -432,6 +430,7 @@ impl Worker {
         for name in names.into_iter().filter(|n| n.2) {
             self.written.entry(name).or_insert(logged);
         }
+        self.next_round = Instant::now() + begun.elapsed() * SHARE;
         Ok(())
     }
 
@@ -485,7 +484,8 @@ impl Worker {
     fn choose(&self, horizon: u32) -> Result<Vec<Name>, Error> {
         let log = self.dir.join("log");
         let names = file_names(&self.dir).map_err(Error::io("read", log))?;
-        let size = |name: &Name| std::fs::metadata(file_path(&self.dir, *name)).map_or(0, |m| m.len());
+        let size =
+            |name: &Name| std::fs::metadata(file_path(&self.dir, *name)).map_or(0, |m| m.len());
         let old: Vec<(Name, u64)> = names
             .into_iter()
             .filter(|n| n.1 < horizon)

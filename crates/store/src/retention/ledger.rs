@@ -70,14 +70,6 @@ struct Line {
 }
 
 impl Ledger {
-    /// The tags of a checkpoint.
-    pub fn tags_of(&self, id: CheckpointId) -> impl Iterator<Item = &str> {
-        self.tags
-            .iter()
-            .filter(move |(_, tagged)| **tagged == id)
-            .map(|(name, _)| name.as_str())
-    }
-
     /// Encodes the file.
     ///
     /// # Errors

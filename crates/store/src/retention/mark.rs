@@ -282,7 +282,9 @@ fn items(log: &LogReader, name: Name, end: Option<Location>) -> Result<Vec<Item>
                 });
                 at = met.next;
             }
-            Step::Damage { at, why, .. } if at.segment() <= name.1 => {
+            Step::Damage { at, why, .. }
+                if at.segment() <= name.1 && end.is_none_or(|e| at < e) =>
+            {
                 return Err(Error::Damaged(format!(
                     "{at}: {why}; a damaged recording is not compacted"
                 )));

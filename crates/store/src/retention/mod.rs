@@ -7,11 +7,12 @@
 //! rewrites files that hold garbage and nothing else, at any time and in any number of steps.
 //!
 //! [`Retainer`] does it to a recording that nobody is writing; a [`crate::Writer`] does it to its
-//! own, bounded by its options or asked by another process ([`request`]).
+//! own, bounded by its options or asked by another process ([`change()`]).
 
 mod change;
 pub(crate) mod compact;
 pub(crate) mod control;
+pub(crate) mod keeper;
 pub(crate) mod ledger;
 pub(crate) mod mark;
 pub(crate) mod ranges;
@@ -20,6 +21,7 @@ pub(crate) mod tidy;
 pub(crate) mod view;
 
 pub use change::{Change, Changed};
+pub use keeper::Bound;
 pub use rules::{Rule, select};
 
 use crate::files::{Disk, Files};
@@ -34,6 +36,61 @@ use std::sync::Arc;
 const LEVEL: i32 = 1;
 /// Longest file that is made of several, bytes.
 const JOIN: u64 = 256 << 20;
+
+/// Makes a change to the recording in `dir`: itself if nobody is writing it, else by asking its
+/// recorder. `progress` as in [`Retainer::change`]; a recorder tells of none.
+///
+/// # Errors
+/// As [`Retainer::change`]; [`Error::Busy`] if it is held by another that takes no requests.
+pub fn change(
+    dir: &Path,
+    change: &Change,
+    progress: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<Changed, Error> {
+    match Retainer::open(dir) {
+        Ok(mut retainer) => retainer.change(change, progress),
+        Err(Error::Busy(dir)) => match control::ask(&dir, change)? {
+            Some(changed) => Ok(changed),
+            // It may have ended between the two.
+            None => Retainer::open(&dir)?.change(change, progress),
+        },
+        Err(e) => Err(e),
+    }
+}
+
+/// What a change would do to the recording in `dir`, without doing it: the bytes are those of the log,
+/// about.
+///
+/// # Errors
+/// As [`Retainer::change`]; nothing is locked and nothing written.
+pub fn foresee(
+    dir: &Path,
+    change: &Change,
+    progress: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<Changed, Error> {
+    let mut recording = Recording::open(dir)?;
+    let live = recording.is_live();
+    let mut ledger = (*recording.list.ledger).clone();
+    let removed = change::apply(change, &recording, live, &mut ledger)?;
+    recording.list.take_up(ledger);
+    let policy = Policy {
+        horizon: u32::MAX,
+        end: None,
+        join: JOIN,
+        only: None,
+        always: false,
+        dry: true,
+    };
+    let id = recording.header.id;
+    let outcome = Compactor::new(dir, Arc::new(Disk), id, LEVEL, false)?
+        .run(&recording, &policy, progress)?;
+    Ok(Changed {
+        removed,
+        remaining: recording.rows().len() as u64,
+        freed: outcome.freed,
+        pending: false,
+    })
+}
 
 /// A recording that nobody is writing, held for changes.
 #[derive(Debug)]
@@ -63,6 +120,8 @@ impl Retainer {
         Recording::open(dir)?;
         let lock = take_lock(dir)?;
         tidy::clean(dir, &*files)?;
+        // Nobody listens there while we hold the lock.
+        let _ = std::fs::remove_file(dir.join(control::NAME));
         let recording = Recording::open(dir)?;
         Ok(Self {
             dir: dir.into(),
@@ -123,6 +182,7 @@ impl Retainer {
             join: JOIN,
             only: None,
             always: false,
+            dry: false,
         };
         // The list and the index first: they are small, and are read while the log is gone through.
         tidy::table(&self.recording, &*self.files)?;

@@ -22,7 +22,13 @@ impl FromStr for Rule {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || "a rule looks like every=10, last=100 or per=1s".to_owned();
         let (name, value) = text.split_once('=').ok_or_else(wrong)?;
-        let number = || value.parse::<u64>().ok().filter(|n| *n > 0).ok_or_else(wrong);
+        let number = || {
+            value
+                .parse::<u64>()
+                .ok()
+                .filter(|n| *n > 0)
+                .ok_or_else(wrong)
+        };
         match name {
             "every" => number().map(Self::Every),
             "last" => number().map(Self::Last),
@@ -49,7 +55,12 @@ pub fn select(recording: &Recording, rules: &[Rule], older: Option<Duration>) ->
     });
     let tagged: std::collections::HashSet<CheckpointId> =
         recording.tags().values().copied().collect();
-    let begins = |i: usize| i == 0 || rows.get(i).is_some_and(|r| r.tick.marks.contains(Marks::EXEC));
+    let begins = |i: usize| {
+        i == 0
+            || rows
+                .get(i)
+                .is_some_and(|r| r.tick.marks.contains(Marks::EXEC))
+    };
     let mut out: Vec<(u64, u64)> = Vec::new();
     let mut period = vec![None; rules.len()];
     for (i, row) in rows.iter().enumerate() {
@@ -92,8 +103,13 @@ mod tests {
     fn rules_as_they_are_written() {
         assert_eq!("every=10".parse(), Ok(Rule::Every(10)));
         assert_eq!("last=3".parse(), Ok(Rule::Last(3)));
-        assert_eq!("per=1.5s".parse(), Ok(Rule::Per(Duration::from_millis(1500))));
-        for bad in ["", "every", "every=", "every=0", "every=x", "per=0s", "per=5", "most=1"] {
+        assert_eq!(
+            "per=1.5s".parse(),
+            Ok(Rule::Per(Duration::from_millis(1500)))
+        );
+        for bad in [
+            "", "every", "every=", "every=0", "every=x", "per=0s", "per=5", "most=1",
+        ] {
             assert!(bad.parse::<Rule>().is_err(), "{bad}");
         }
     }

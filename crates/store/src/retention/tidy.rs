@@ -20,9 +20,7 @@ use stillframe_image::section::{Section, SectionKind};
 
 fn remove(files: &dyn Files, path: &Path) -> Result<(), Error> {
     match files.remove(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("remove", path)(e))
-        }
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
         _ => Ok(()),
     }
 }
@@ -33,7 +31,12 @@ fn remove(files: &dyn Files, path: &Path) -> Result<(), Error> {
 /// # Errors
 /// If files cannot be read or removed.
 pub fn clean(dir: &Path, files: &dyn Files) -> Result<(), Error> {
-    for name in ["log/new.tmp", "index/new.tmp", ledger::TEMPORARY, rows::TEMPORARY] {
+    for name in [
+        "log/new.tmp",
+        "index/new.tmp",
+        ledger::TEMPORARY,
+        rows::TEMPORARY,
+    ] {
         let path = dir.join(name);
         if path.symlink_metadata().is_ok() {
             remove(files, &path)?;
@@ -72,7 +75,8 @@ pub fn index(recording: &Recording, files: &dyn Files) -> Result<(), Error> {
                 .next()
                 .map_err(|(i, e)| crate::index::lookup::Failed::Run(i, e))?;
             if let Some(e) = &last {
-                garbage += u64::from(removed.contains(e.checkpoint) && view.hides(next.as_ref(), e));
+                garbage +=
+                    u64::from(removed.contains(e.checkpoint) && view.hides(next.as_ref(), e));
             }
             match next {
                 None => return Ok(garbage),
@@ -185,9 +189,7 @@ pub fn copies(recording: &Recording, files: &dyn Files) -> Result<(), Error> {
             if key.kind != SectionKind::Space || !seen.insert(*at) {
                 continue;
             }
-            let (bytes, _) = recording
-                .log
-                .read(*at, crate::log::record::Kind::Section)?;
+            let (bytes, _) = recording.log.read(*at, crate::log::record::Kind::Section)?;
             let space = AddressSpace::decode(&bytes)?;
             known.extend(space.files.iter().filter_map(|f| f.object));
         }

@@ -38,12 +38,7 @@ impl<'a> View<'a> {
 
     /// The first remaining checkpoint at or after one, if there is any.
     pub fn shown(&self, checkpoint: u64) -> Option<u64> {
-        let next = self
-            .recording
-            .list
-            .ledger
-            .removed
-            .next_outside(checkpoint);
+        let next = self.recording.list.ledger.removed.next_outside(checkpoint);
         self.newest.filter(|n| next <= *n).map(|_| next)
     }
 
@@ -143,9 +138,8 @@ impl<'a> View<'a> {
     pub fn hides(&self, next: Option<&Entry>, e: &Entry) -> bool {
         match self.shown(e.checkpoint) {
             None => true,
-            Some(shown) => next.is_some_and(|n| {
-                (n.space, n.page) == (e.space, e.page) && n.checkpoint <= shown
-            }),
+            Some(shown) => next
+                .is_some_and(|n| (n.space, n.page) == (e.space, e.page) && n.checkpoint <= shown),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::files::Files;
 use crate::index::Entry;
 use crate::index::merge::{FAN, Merged, due};
 use crate::index::run::{self, Data, Run, RunBuilder, RunError};
+use crate::retention::keeper as retention;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,7 @@ impl IndexWriter {
         files: Arc<dyn Files>,
         id: [u8; 16],
         threshold: usize,
+        retention: Option<Arc<retention::Shared>>,
     ) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE);
         let shared = Arc::new(Shared::default());
@@ -65,6 +67,7 @@ impl IndexWriter {
             unit: threshold as u64,
             runs: Vec::new(),
             shared: Arc::clone(&shared),
+            retention,
         };
         let thread = std::thread::Builder::new()
             .name("still-index".into())
@@ -158,6 +161,8 @@ struct Worker {
     unit: u64,
     runs: Vec<Sealed>,
     shared: Arc<Shared>,
+    /// What was removed while recording: entries that nobody sees are left out of merged runs.
+    retention: Option<Arc<retention::Shared>>,
 }
 
 struct Sealed {
@@ -249,11 +254,28 @@ impl Worker {
         let first = old.iter().map(|r| r.first).min().unwrap_or(0);
         let last = old.iter().map(|r| r.last).max().unwrap_or(0);
         let mut merged = Merged::new(&runs, (0, 0, 0)).map_err(|(_, e)| e)?;
+        let ledger = self.retention.as_ref().map(|r| r.ledger());
+        let mut following = merged.next().map_err(|(_, e)| e)?;
         self.write(first, last, &mut || {
-            if self.shared.stop.load(Ordering::Relaxed) {
-                return Err(io::Error::from(io::ErrorKind::Interrupted).into());
+            loop {
+                if self.shared.stop.load(Ordering::Relaxed) {
+                    return Err(io::Error::from(io::ErrorKind::Interrupted).into());
+                }
+                let Some(entry) = following.take() else {
+                    return Ok(None);
+                };
+                following = merged.next().map_err(|(_, e)| e)?;
+                let hidden = ledger.as_ref().is_some_and(|ledger| {
+                    let shown = ledger.removed.next_outside(entry.checkpoint);
+                    following.is_some_and(|next| {
+                        (next.space, next.page) == (entry.space, entry.page)
+                            && next.checkpoint <= shown
+                    })
+                });
+                if !hidden {
+                    return Ok(Some(entry));
+                }
             }
-            merged.next().map_err(|(_, e)| e)
         })
     }
 }

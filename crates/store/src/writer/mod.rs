@@ -3,6 +3,7 @@
 pub(crate) mod create;
 mod discard;
 pub(crate) mod index;
+mod keep;
 mod page;
 mod sync;
 
@@ -17,6 +18,7 @@ use crate::log::record::{FRAME, Kind};
 use crate::log::segment::LogWriter;
 use crate::log::table::{self, PageEntry};
 use crate::pack::encode::PackBuilder;
+use crate::retention::Bound;
 use crate::rows::{self, FullRow, Row};
 use crate::shadow::Shadow;
 use crate::{Error, Header, Summary, VersionRef, header, objects};
@@ -47,6 +49,10 @@ pub struct WriterOptions {
     pub flush_entries: usize,
     /// Contents remembered for finding duplicates. 262,144.
     pub dedup_entries: usize,
+    /// What the recording may grow to: older checkpoints are removed. Nothing.
+    pub keep: Bound,
+    /// Whether changes that other processes ask for are made while recording. No.
+    pub control: bool,
 }
 
 impl Default for WriterOptions {
@@ -60,6 +66,8 @@ impl Default for WriterOptions {
             pack_bytes: 128 << 10,
             flush_entries: 1 << 16,
             dedup_entries: 1 << 18,
+            keep: Bound::default(),
+            control: false,
         }
     }
 }
@@ -115,6 +123,9 @@ pub struct Writer {
     /// Ascending by key.
     sections: Vec<LastSection>,
     rows: Arc<dyn Output>,
+    /// Rows in the table.
+    rows_written: u64,
+    keeper: Option<keep::Kept>,
     index: index::IndexWriter,
     sync: sync::Syncer,
     next: u64,
@@ -152,6 +163,8 @@ impl Writer {
         force: bool,
         files: Arc<dyn Files>,
     ) -> Result<Self, Error> {
+        let mut options = options;
+        options.segment_bytes = options.keep.segment_bytes(options.segment_bytes);
         let lock = create::prepare(dir, force)?;
         let mut header = header.clone();
         if header.id == [0; 16] {
@@ -174,10 +187,15 @@ impl Writer {
         table
             .write_at(0, &rows::header(&id))
             .map_err(Error::io("write", &rows_path))?;
-        let thread = Error::io("start a thread for", dir);
-        let index =
-            index::IndexWriter::new(dir.into(), Arc::clone(&files), id, options.flush_entries)
-                .map_err(thread)?;
+        let keeper = keep::Kept::start(dir, &files, id, &options)?;
+        let index = index::IndexWriter::new(
+            dir.into(),
+            Arc::clone(&files),
+            id,
+            options.flush_entries,
+            keeper.as_ref().map(keep::Kept::shared),
+        )
+        .map_err(Error::io("start a thread for", dir))?;
         let sync = sync::Syncer::new(dir.into(), Arc::clone(&files), options.sync_every)
             .map_err(Error::io("start a thread for", dir))?;
         sync.add(rows_path, Arc::clone(&table));
@@ -195,6 +213,8 @@ impl Writer {
             counts: Committed::default(),
             sections: Vec::new(),
             rows: table,
+            rows_written: 0,
+            keeper,
             index,
             sync,
             next: 0,
@@ -315,7 +335,7 @@ impl Writer {
             },
         );
         self.rows
-            .write_at(rows::offset(self.next), &row)
+            .write_at(rows::offset(self.rows_written), &row)
             .map_err(Error::io("write", self.dir.join(rows::NAME)))?;
         let (file, path) = self.log.file();
         if file.links().map_err(Error::io("look at", &path))? == 0 {
@@ -328,6 +348,7 @@ impl Writer {
         self.log.mark();
         let id = self.next;
         self.next += 1;
+        self.rows_written += 1;
         self.previous = (at, check);
         self.committed_bytes = self.log.appended();
         self.index.add(
@@ -339,6 +360,7 @@ impl Writer {
                 version: e.version,
             }),
         );
+        self.keep(checkpoint, tick, commit.stored_bytes);
         let counts = std::mem::take(&mut self.counts);
         Ok(Committed {
             id: commit.id,
@@ -447,6 +469,9 @@ impl Writer {
     /// If writing fails.
     pub fn finish(mut self, summary: &Summary) -> Result<(), Error> {
         self.check()?;
+        if let Some(kept) = &mut self.keeper {
+            kept.stop();
+        }
         let encode =
             |s: &Summary| postcard::to_allocvec(s).map_err(|_| Error::TooLarge("the summary"));
         let mut payload = encode(summary)?;

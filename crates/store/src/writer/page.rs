@@ -2,6 +2,7 @@
 
 use super::{Unchanged, Writer};
 use crate::bytes::{Page, ZERO_PAGE};
+use crate::dedup::Digest;
 use crate::pack::delta::{self, WordSet};
 use crate::shadow::{Key, Point};
 use crate::{Error, VersionRef};
@@ -33,6 +34,9 @@ impl Writer {
         let Some(i) = self.shadow.find(key) else {
             return self.unknown(key, new);
         };
+        if !self.may_refer(key, i) {
+            return self.renew(key, i, new);
+        }
         let words = delta::changed(self.shadow.content(i), new);
         if words.is_empty() {
             self.same(key, i);
@@ -40,10 +44,31 @@ impl Writer {
         }
         if *new == ZERO_PAGE {
             self.counts.zeros += 1;
-            self.keep(key, i, new, Point::at(VersionRef::ZERO, 0, 0));
+            self.keep_version(key, i, new, Point::at(VersionRef::ZERO, 0, 0));
             return Ok(());
         }
         self.changed(key, i, new, &words)
+    }
+
+    /// A page of which what is known may be let go of: as if it were not known.
+    fn renew(&mut self, key: Key, i: u32, new: &Page) -> Result<(), Error> {
+        let point = if *new == ZERO_PAGE {
+            self.counts.zeros += 1;
+            Point::at(VersionRef::ZERO, 0, 0)
+        } else {
+            self.whole(new, true)?
+        };
+        self.keep_version(key, i, new, point);
+        Ok(())
+    }
+
+    /// The version in which a content is stored already, if it may be referred to.
+    fn duplicate(&self, digest: Digest) -> Option<(VersionRef, u8)> {
+        let found = self.dedup.find(digest);
+        found.filter(|(version, depth)| {
+            *depth <= self.options.chain_limit
+                && self.keeper.as_ref().is_none_or(|k| k.stays(*version))
+        })
     }
 
     /// The page has the content it had.
@@ -77,9 +102,7 @@ impl Writer {
     /// Stores whole content, or finds it.
     fn whole(&mut self, new: &Page, may_be_sparse: bool) -> Result<Point, Error> {
         let digest = self.dedup.digest(new);
-        if let Some((version, depth)) = self.dedup.find(digest)
-            && depth <= self.options.chain_limit
-        {
+        if let Some((version, depth)) = self.duplicate(digest) {
             self.counts.duplicates += 1;
             return Ok(Point::at(version, depth, 0));
         }
@@ -138,7 +161,7 @@ impl Writer {
             }
         }
         let point = self.whole(new, false)?;
-        self.keep(key, i, new, point);
+        self.keep_version(key, i, new, point);
         Ok(())
     }
 
@@ -146,11 +169,9 @@ impl Writer {
     fn difference(&mut self, key: Key, i: u32, new: &Page, against: Against) -> Result<(), Error> {
         let length = self.scratch.len();
         let digest = (length > WORTH_HASHING).then(|| self.dedup.digest(new));
-        if let Some((version, depth)) = digest.and_then(|d| self.dedup.find(d))
-            && depth <= self.options.chain_limit
-        {
+        if let Some((version, depth)) = digest.and_then(|d| self.duplicate(d)) {
             self.counts.duplicates += 1;
-            self.keep(key, i, new, Point::at(version, depth, 0));
+            self.keep_version(key, i, new, Point::at(version, depth, 0));
             return Ok(());
         }
         self.begin_version();
@@ -180,7 +201,7 @@ impl Writer {
     }
 
     /// The page's content is now that of a version that begins a chain.
-    fn keep(&mut self, key: Key, i: u32, new: &Page, point: Point) {
+    fn keep_version(&mut self, key: Key, i: u32, new: &Page, point: Point) {
         let next = self.next;
         let meta = self.shadow.meta(i);
         meta.current = point;

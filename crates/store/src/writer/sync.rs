@@ -66,6 +66,12 @@ impl Syncer {
         state.created = true;
     }
 
+    /// A file is being written from now on in the place of another of the same name.
+    pub fn replace(&self, path: PathBuf, file: Arc<dyn Output>) {
+        locked(&self.shared).files.retain(|(p, _)| *p != path);
+        self.add(path, file);
+    }
+
     /// Something was written. Tells of an earlier failure to make data durable.
     pub fn wrote(&self) -> Result<(), (PathBuf, io::Error)> {
         let mut state = locked(&self.shared);
