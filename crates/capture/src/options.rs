@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::time::Duration;
+use stillframe_store::retention::Bound;
 
 /// How pre-copy rounds are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// Stop after this many checkpoints.
     pub count: Option<u64>,
+    /// What the recording may grow to; older checkpoints are removed.
+    pub keep: Bound,
     /// Pre-copy rounds.
     pub precopy: Precopy,
     /// When written pages are copied.
@@ -86,6 +89,7 @@ impl Default for Options {
             max_pause: None,
             duration: None,
             count: None,
+            keep: Bound::default(),
             precopy: Precopy::Auto,
             copying: Copying::Auto,
             tracker: TrackerChoice::Auto,

@@ -101,6 +101,8 @@ pub fn record(
         WriterOptions {
             shadow_bytes: options.shadow_bytes,
             level: options.level,
+            keep: options.keep,
+            control: true,
             ..WriterOptions::default()
         },
         options.force,

@@ -1,11 +1,15 @@
 //! What was typed. Values are checked for form here and nothing else happens: no file is looked
 //! at, no process, no clock. What the values mean is for [`crate::commands`].
 
+pub mod retention;
+
 use crate::{exit, units};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use retention::{PruneArgs, RmArgs, SquashArgs, TagArgs};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
+use stillframe_store::retention::Bound;
 
 /// Record a running program many times a second, and open any moment of it.
 #[derive(Debug, Parser)]
@@ -42,6 +46,14 @@ pub enum Command {
     Report(ReportArgs),
     /// Write one moment as a file that other tools read.
     Export(ExportArgs),
+    /// Name a moment, or list the names.
+    Tag(TagArgs),
+    /// Merge a range of moments into its last.
+    Squash(SquashArgs),
+    /// Remove moments by rule, and give back their space.
+    Prune(PruneArgs),
+    /// Remove single moments, and give back their space.
+    Rm(RmArgs),
     /// Read and check every byte of a recording.
     Verify(VerifyArgs),
     /// Say what this kernel and these privileges allow, and what will be used.
@@ -75,6 +87,11 @@ pub struct CaptureArgs {
     /// Stop after this many checkpoints.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+    /// Keep only the newest part: a time, a size or a number of checkpoints, or several of them, e.g.
+    /// 60s or 60s,2GiB. Older checkpoints are removed and their space is given back, except tagged
+    /// ones.
+    #[arg(long, value_name = "TIME|SIZE|N", value_parser = retention::bound)]
+    pub keep: Option<Bound>,
     /// Where the recording goes: a directory that does not exist yet. Without it, the name of the
     /// program and `.still`.
     #[arg(short, long, value_name = "PATH", value_hint = ValueHint::DirPath)]

@@ -106,9 +106,11 @@ pub fn of_store(error: &stillframe_store::Error) -> Option<Code> {
     match error {
         E::Io { source, .. } => of_io(source),
         E::Exists(_) | E::Busy(_) => Some(Code::Exists),
-        E::NotRecording { .. } | E::NoMoment { .. } | E::NoProcess { .. } | E::Unmapped { .. } => {
-            Some(Code::Recording)
-        }
+        E::NotRecording { .. }
+        | E::Changed(_)
+        | E::NoMoment { .. }
+        | E::NoProcess { .. }
+        | E::Unmapped { .. } => Some(Code::Recording),
         E::MomentSyntax(_) => Some(Code::Usage),
         E::Damaged(_) | E::NoObject(_) | E::Section(_) => Some(Code::Damaged),
         E::Unavailable { .. } => Some(Code::Recording),

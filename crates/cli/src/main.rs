@@ -13,6 +13,7 @@ mod logging;
 mod names;
 mod open;
 mod output;
+mod progress;
 mod symbols;
 mod units;
 mod usage;

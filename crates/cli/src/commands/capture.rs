@@ -36,6 +36,7 @@ pub fn options(args: &CaptureArgs, name: &Path) -> Options {
         max_pause: args.max_pause,
         duration: args.duration,
         count: args.count,
+        keep: args.keep.unwrap_or_default(),
         precopy: match args.precopy {
             Precopy::Auto => stillframe_capture::Precopy::Auto,
             Precopy::Rounds(rounds) => stillframe_capture::Precopy::Fixed(rounds),

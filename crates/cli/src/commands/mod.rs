@@ -9,6 +9,7 @@ mod ls;
 mod man;
 mod record;
 mod report;
+mod retention;
 mod show;
 mod verify;
 
@@ -26,6 +27,10 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Show(args) => show::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Tag(args) => retention::tag(&args),
+        Command::Squash(args) => retention::squash(&args),
+        Command::Prune(args) => retention::prune(&args),
+        Command::Rm(args) => retention::rm(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => stillframe_bench::run(&args).map(|()| 0),

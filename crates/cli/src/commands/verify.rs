@@ -2,9 +2,10 @@
 
 use crate::args::VerifyArgs;
 use crate::exit::{Code, fail};
+use crate::progress::Progress;
 use crate::{output, units};
 use serde::Serialize;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 use stillframe_store::{Error, VerifyReport};
 
@@ -26,7 +27,7 @@ struct Report<'a> {
 /// Reads everything; exit code 5 if anything is wrong.
 pub fn run(args: &VerifyArgs) -> anyhow::Result<u8> {
     let started = Instant::now();
-    let mut progress = Progress::new();
+    let mut progress = Progress::new("verifying");
     let result =
         stillframe_store::verify(&args.recording, &mut |done, all| progress.show(done, all));
     progress.clear();
@@ -93,49 +94,4 @@ fn print(report: &VerifyReport, took: Duration) -> anyhow::Result<()> {
     )?;
     out.flush()?;
     Ok(())
-}
-
-/// A line on stderr, if that is a terminal, renewed ten times a second.
-struct Progress {
-    last: Option<Instant>,
-    terminal: bool,
-    shown: bool,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self {
-            last: None,
-            terminal: std::io::stderr().is_terminal(),
-            shown: false,
-        }
-    }
-
-    fn show(&mut self, done: u64, all: u64) {
-        let due = self
-            .last
-            .is_none_or(|last| last.elapsed() >= Duration::from_millis(100));
-        if !self.terminal || !due {
-            return;
-        }
-        self.last = Some(Instant::now());
-        self.shown = true;
-        let percent = done
-            .saturating_mul(100)
-            .checked_div(all)
-            .unwrap_or(0)
-            .min(100);
-        // Progress that cannot be shown is no reason to stop.
-        let _ = write!(
-            std::io::stderr(),
-            "\r\x1b[Kverifying: {percent} % of {}",
-            units::show_size(all)
-        );
-    }
-
-    fn clear(&mut self) {
-        if self.shown {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
-    }
 }
