@@ -277,7 +277,7 @@ mod tests {
             ("a b", None),
             ("", None),
             ("-", None),
-            ("s", None),
+            ("s", Some(Moment::Tag("s".into()))),
             (".s", None),
             ("1.2.3s", None),
             ("-3", None),

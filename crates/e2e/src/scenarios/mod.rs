@@ -10,6 +10,7 @@ pub mod loads;
 pub mod paranoid;
 pub mod privilege;
 pub mod report;
+pub mod retention;
 pub mod signals;
 pub mod space;
 pub mod survive;
@@ -35,6 +36,7 @@ pub fn all() -> Vec<Scenario> {
         gdb::SCENARIOS,
         bench::SCENARIOS,
         report::SCENARIOS,
+        retention::SCENARIOS,
     ]
     .concat()
 }

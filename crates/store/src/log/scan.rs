@@ -155,6 +155,11 @@ impl LogReader {
         Ok(Segment { file, parts })
     }
 
+    /// Whether a segment is part of a compacted one.
+    pub fn is_compacted(&self, number: u32) -> bool {
+        self.file(number).is_ok_and(|s| s.parts.is_some())
+    }
+
     /// Forgets which files there are, so that what was compacted away is let go of.
     pub fn forget_files(&self) {
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Open::default();

@@ -284,23 +284,28 @@ impl Recording {
             mut entries,
             mut holes,
         } = Ghosts::default();
+        let mut lost = false;
         let mut at = LogReader::first();
         loop {
             match self.log.step(at)? {
                 Step::End { .. } => break,
-                Step::Damage { next, .. } => at = next,
+                Step::Damage { at: bad, next, .. } => {
+                    // In a compacted file it is known what is no leftover.
+                    lost |= !bad.offset().is_multiple_of(8)
+                        || bad.offset() == 0
+                        || !self.log.is_compacted(bad.segment());
+                    at = next;
+                }
                 Step::Record(met) => {
                     at = met.next;
                     match met.header.kind {
                         Kind::Left => match read_left(&self.log, met.at) {
                             Ok(mut left) => entries.append(&mut left),
-                            // It may have been about any removed checkpoint. What remains comes
-                            // after, so the last of each range stands for all of it.
-                            Err(_) => holes.extend(removed.iter().map(|(_, end)| end - 1)),
+                            Err(_) => lost = true,
                         },
                         Kind::Commit => {
-                            // A damaged commit is told elsewhere.
                             let Ok((commit, _)) = read_commit(&self.log, met.at) else {
+                                lost |= !self.log.is_compacted(met.at.segment());
                                 continue;
                             };
                             if !removed.contains(commit.id.0) {
@@ -315,6 +320,11 @@ impl Recording {
                     }
                 }
             }
+        }
+        if lost {
+            // It may have been about any removed checkpoint. What remains comes after, so the last
+            // of each range stands for all of it.
+            holes.extend(removed.iter().map(|(_, end)| end - 1));
         }
         entries.sort_unstable_by_key(|e| (e.checkpoint, e.space, e.page));
         // A crash between compaction and the removal of what was compacted shows an entry twice.

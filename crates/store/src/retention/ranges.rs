@@ -38,7 +38,7 @@ impl Ranges {
     /// Whether it holds any number of a half-open range.
     pub fn meets(&self, from: u64, to: u64) -> bool {
         let i = self.0.partition_point(|r| r.1 <= from);
-        self.0.get(i).is_some_and(|r| r.0 < to)
+        from < to && self.0.get(i).is_some_and(|r| r.0 < to)
     }
 
     /// The first number from `number` on that it does not hold.

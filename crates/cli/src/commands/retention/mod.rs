@@ -50,10 +50,11 @@ fn change(path: &Path, change: &Change) -> anyhow::Result<Changed> {
 /// An error with its exit code.
 fn failure(error: Error) -> anyhow::Error {
     match error {
-        Error::Io { action, .. } if matches!(action, "open" | "read") => {
-            fail(Code::Recording, error.to_string())
+        Error::Io {
+            action: "open" | "read",
+            ..
         }
-        Error::NotRecording { .. } => fail(Code::Recording, error.to_string()),
+        | Error::NotRecording { .. } => fail(Code::Recording, error.to_string()),
         other => other.into(),
     }
 }
