@@ -69,7 +69,7 @@ impl Output for FsFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if let Err(e) = self.1.step() {
             // The step at which it stopped may be half done.
-            if self.1.taken.load(Ordering::SeqCst) % 2 == 0 && bytes.len() > 1 {
+            if self.1.taken.load(Ordering::SeqCst).is_multiple_of(2) && bytes.len() > 1 {
                 let _ = self.0.write_at(offset, &bytes[..bytes.len() / 2]);
             }
             return Err(e);
@@ -280,7 +280,9 @@ fn a_reader_that_was_there_before_is_right_or_says_so() {
 #[test]
 fn stopped_after_every_step() {
     let (_tmp, dir, want) = recorded(60, small());
-    let remain: BTreeSet<u64> = (0..60).filter(|n| n % 10 == 0 || *n == 33).collect();
+    let remain: BTreeSet<u64> = (0..60u64)
+        .filter(|n| n.is_multiple_of(10) || *n == 33)
+        .collect();
     let ranges = |keep: &BTreeSet<u64>| -> Vec<(u64, u64)> {
         (0..60)
             .filter(|n| !keep.contains(n))
@@ -335,7 +337,9 @@ fn stopped_after_every_step() {
 #[test]
 fn flipped_bits_in_what_is_left_never_give_wrong_data() {
     let (_tmp, dir, want) = recorded(80, small());
-    let remain: BTreeSet<u64> = (0..80).filter(|n| n % 4 == 0 || *n == 79).collect();
+    let remain: BTreeSet<u64> = (0..80u64)
+        .filter(|n| n.is_multiple_of(4) || *n == 79)
+        .collect();
     let ranges = (0..80).filter(|n| !remain.contains(n)).map(|n| (n, n + 1));
     let mut retainer = Retainer::open(&dir).unwrap();
     retainer
