@@ -7,13 +7,12 @@ use crate::{Length, Outcome, Scenario, passed, place, skip, still};
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
-use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsString;
-use std::hash::Hasher as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use stillframe_image::{CheckpointId, PAGE_SIZE, PageNumber};
 use stillframe_store::Recording;
+use xxhash_rust::xxh3::Xxh3;
 
 /// The scenarios.
 pub const SCENARIOS: &[Scenario] = &[
@@ -36,9 +35,9 @@ pub const SCENARIOS: &[Scenario] = &[
 
 /// Everything in one checkpoint, as one number.
 fn digest(recording: &Recording, id: CheckpointId) -> Result<u64> {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = Xxh3::new();
     let checkpoint = recording.checkpoint(id)?;
-    hasher.write(format!("{checkpoint:?}").as_bytes());
+    hasher.update(format!("{checkpoint:?}").as_bytes());
     let mut page = [0; PAGE_SIZE];
     for process in &checkpoint.processes {
         let memory = recording.memory(id, process.id)?;
@@ -46,11 +45,11 @@ fn digest(recording: &Recording, id: CheckpointId) -> Result<u64> {
             memory
                 .content(version, &mut page)
                 .with_context(|| format!("checkpoint {id} page {:#x}", number.address()))?;
-            hasher.write_u64(number.0);
-            hasher.write(&page);
+            hasher.update(&number.0.to_le_bytes());
+            hasher.update(&page);
         }
     }
-    Ok(hasher.finish())
+    Ok(hasher.digest())
 }
 
 fn digests(recording: &Path) -> Result<BTreeMap<u64, u64>> {
@@ -82,14 +81,19 @@ fn size(dir: &Path) -> u64 {
         .sum()
 }
 
-/// A recording of sqlite3 at work, with more than a hundred checkpoints.
-fn recorded(dir: &Path) -> Result<Option<PathBuf>> {
+/// A recording of sqlite3 at work, of so many checkpoints.
+fn recorded(dir: &Path, checkpoints: u32) -> Result<Option<PathBuf>> {
     let Some(sqlite) = place::program("sqlite3") else {
         return Ok(None);
     };
     let out = still::fresh(dir, "r.still");
-    let cmd: [OsString; 3] = [sqlite.into(), ":memory:".into(), loads::sql(300_000).into()];
-    let options = ["--hz", "200", "--count", "150"];
+    let cmd: [OsString; 3] = [
+        sqlite.into(),
+        ":memory:".into(),
+        loads::sql(2000 * u64::from(checkpoints)).into(),
+    ];
+    let count = checkpoints.to_string();
+    let options = ["--hz", "200", "--count", &count];
     let mut recorder = still::record(dir, &options, &out, &cmd)?;
     recorder.wait(PATIENCE * 2)?;
     still::verify(dir, &out)?;
@@ -119,7 +123,7 @@ fn core(dir: &Path, recording: &Path, moment: &str) -> Result<Vec<u8>> {
 fn thinned(_: &Length) -> Result<Outcome> {
     let scratch = place::scratch()?;
     let dir = scratch.path();
-    let Some(out) = recorded(dir)? else {
+    let Some(out) = recorded(dir, 120)? else {
         return skip("no sqlite3 on this machine");
     };
     let before = digests(&out)?;
@@ -183,7 +187,7 @@ fn thinned(_: &Length) -> Result<Outcome> {
 fn killed(length: &Length) -> Result<Outcome> {
     let scratch = place::scratch()?;
     let dir = scratch.path();
-    let Some(original) = recorded(dir)? else {
+    let Some(original) = recorded(dir, 40)? else {
         return skip("no sqlite3 on this machine");
     };
     let before = digests(&original)?;
@@ -246,6 +250,30 @@ fn killed(length: &Length) -> Result<Outcome> {
     ))
 }
 
+/// Tags a moment of a recording that is being made, and removes another.
+fn change_meanwhile(dir: &Path, out: &Path) -> Result<()> {
+    // What is named may leave the window before the command has begun; then another is taken.
+    for _ in 0..20 {
+        let recording = Recording::open(out)?;
+        let newest = recording.rows().last().context("no checkpoint")?.id;
+        let other = CheckpointId(newest.0 - 1);
+        let rm = ["rm".into(), still::moment(out, &other.to_string())];
+        let (status, _, err) = still::run::<OsString>(dir, &rm)?;
+        if !status.success() {
+            ensure!(status.code() == Some(4), "rm: {status} {err}");
+            continue;
+        }
+        ensure!(Recording::open(out)?.row(other).is_none());
+        let tag = ["tag".into(), still::moment(out, "last"), "here".into()];
+        let (status, _, err) = still::run::<OsString>(dir, &tag)?;
+        if status.success() {
+            return Ok(());
+        }
+        ensure!(status.code() == Some(4), "tag: {status} {err}");
+    }
+    anyhow::bail!("no moment stayed long enough to be named")
+}
+
 fn flight(length: &Length) -> Result<Outcome> {
     let scratch = place::scratch()?;
     let dir = scratch.path();
@@ -269,20 +297,14 @@ fn flight(length: &Length) -> Result<Outcome> {
         let rows = recording.rows();
         counts.push(rows.len());
         let newest = rows.last().context("no checkpoint")?.id;
-        digest(&recording, newest)?;
+        // On a machine busy with other things it may have left the window while we looked.
+        if let Err(e) = digest(&recording, newest) {
+            let changed = e.downcast_ref::<stillframe_store::Error>();
+            let changed = matches!(changed, Some(stillframe_store::Error::Changed(_)));
+            ensure!(changed, "checkpoint {newest}: {e:#}");
+        }
         if round == 2 {
-            // Others change it meanwhile.
-            let before = digest(&recording, newest)?;
-            let moment = newest.to_string();
-            done(
-                dir,
-                &["tag".into(), still::moment(&out, &moment), "here".into()],
-            )?;
-            let other = CheckpointId(newest.0 - 1);
-            let args = ["rm".into(), still::moment(&out, &other.to_string())];
-            done(dir, &args)?;
-            let now = Recording::open(&out)?;
-            ensure!(now.row(other).is_none() && digest(&now, newest)? == before);
+            change_meanwhile(dir, &out)?;
         }
     }
     recorder.signal(Signal::INT)?;
