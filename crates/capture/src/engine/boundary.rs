@@ -10,6 +10,7 @@ use crate::paranoid::Witness;
 use crate::pipeline::{BATCH_PAGES, Batch, Pipeline, QUEUE_BATCHES};
 use crate::ranges::pages;
 use crate::space::Space;
+use crate::strategy::Strategy;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use stillframe_image::account::{Hot, StopKind, ThreadStall};
 use stillframe_image::{Checkpoint, Marks, Phases, SigInfo, Tick};
@@ -92,11 +93,9 @@ impl Engine {
         }
         tick.phases.threads = clock.lap();
 
-        let after = match attempt {
-            1 => self.strategy.after(dirty) || dirty > STOP_PAGES,
-            2..ATTEMPTS => dirty > STOP_PAGES,
-            _ => false,
-        };
+        let full = tick.marks.contains(Marks::FULL);
+        let before = std::mem::replace(&mut self.found_before, dirty);
+        let after = shall_copy_after(&mut self.strategy, dirty, before, attempt, full);
         let (mut now, mut untracked) = (0, 0);
         let mut batches = Vec::new();
         for member in self.members.iter_mut().filter(|m| m.stands) {
@@ -243,6 +242,24 @@ impl Engine {
             };
             self.ledger.account().stalls.push(stall);
         }
+    }
+}
+
+/// Whether this boundary, the `attempt`th, leaves its `dirty` pages for later. More than the
+/// pipeline takes at once takes so long to copy that most targets will have written to it; it is
+/// left for later all the same as long as that makes it fewer than the look `before` found.
+fn shall_copy_after(
+    strategy: &mut Strategy,
+    dirty: u64,
+    before: u64,
+    attempt: u32,
+    full: bool,
+) -> bool {
+    match attempt {
+        1 if full && dirty > STOP_PAGES => dirty < before / 2,
+        1 => strategy.after(dirty),
+        2..ATTEMPTS => dirty > STOP_PAGES && dirty < before / 2,
+        _ => false,
     }
 }
 

@@ -82,6 +82,8 @@ pub struct Engine {
     skipped_in_all: u64,
     /// Something that happened while pages were copied, to be dealt with.
     pending: Option<Happened>,
+    /// Pages found written at the last look.
+    found_before: u64,
     /// Pre-copy rounds asked for to keep the pause short.
     rounds: u32,
     /// What the last checkpoint cost, but for the interval.
@@ -122,6 +124,7 @@ impl Engine {
             skipped: 0,
             skipped_in_all: 0,
             pending: None,
+            found_before: 0,
             rounds: 0,
             cost: Cost::default(),
             completed: started,
@@ -366,6 +369,7 @@ impl Engine {
         tick.precopied_pages += copied.pages;
         self.ledger
             .stop(StopKind::Precopy, begun, nanos(stalled), copied.pages);
+        self.found_before = copied.pages;
         self.pace.round(copied.pages, stalled, copying.elapsed());
         Ok(Outcome::Taken)
     }
