@@ -133,7 +133,7 @@ fn simulate(subject: &Subject) -> Vec<Line> {
     let written: u64 = subject
         .run
         .iter()
-        .map(|interval| stillframe_capture::speculation::ranges::pages(&interval.dirty))
+        .map(|interval| stillframe_capture::ranges::pages(&interval.dirty))
         .sum();
     subject
         .costs

@@ -20,7 +20,7 @@ mod pipeline;
 mod plan;
 mod populated;
 mod precopy;
-mod ranges;
+pub mod ranges;
 mod session;
 mod space;
 pub mod speculation;

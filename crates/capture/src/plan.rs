@@ -7,7 +7,7 @@
 
 use crate::layout::{Layout, Tracking};
 use crate::populated::Populated;
-use crate::ranges::{pages, push};
+use crate::ranges::{append, pages};
 use std::ops::Range;
 use stillframe_image::{Coverage, Mapping, MappingKind, PAGE_SIZE, PageNumber};
 use stillframe_linux::Result;
@@ -211,6 +211,6 @@ impl Plan {
         } else {
             &mut self.force
         };
-        push(list, range);
+        append(list, range);
     }
 }

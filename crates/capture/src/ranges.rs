@@ -1,7 +1,29 @@
-//! Sets of addresses as ascending, disjoint ranges.
+//! Sets of pages as ascending, disjoint ranges of addresses: walking, dividing, joining. All in one
+//! pass, no allocation but for what is appended.
 
 use std::ops::Range;
 use stillframe_image::PAGE_SIZE;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// Appends a range, joined with the last if they touch. Ranges must come in ascending order.
+pub fn push(out: &mut Vec<Range<u64>>, next: Range<u64>) {
+    if next.is_empty() {
+        return;
+    }
+    match out.last_mut() {
+        Some(last) if next.start <= last.end => last.end = last.end.max(next.end),
+        _ => out.push(next),
+    }
+}
+
+/// Appends a range, joined with the last if that ends where it begins. Ranges may come in any order.
+pub fn append(out: &mut Vec<Range<u64>>, next: Range<u64>) {
+    match out.last_mut() {
+        Some(last) if last.end == next.start => last.end = next.end,
+        _ => out.push(next),
+    }
+}
 
 /// Sorts ranges and joins those that touch or overlap.
 pub fn join(ranges: &mut Vec<Range<u64>>) {
@@ -13,46 +35,6 @@ pub fn join(ranges: &mut Vec<Range<u64>>) {
         }
         touch
     });
-}
-
-/// Appends a range, joining it with the last one if they touch.
-pub fn push(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
-    match ranges.last_mut() {
-        Some(last) if last.end == range.start => last.end = range.end,
-        _ => ranges.push(range),
-    }
-}
-
-/// Pages in all of them.
-pub fn pages(ranges: &[Range<u64>]) -> u64 {
-    ranges
-        .iter()
-        .map(|r| (r.end - r.start) / PAGE_SIZE as u64)
-        .sum()
-}
-
-/// The parts of `range` that are not in `without` (ascending, disjoint), in order.
-pub fn subtract<'a>(
-    range: Range<u64>,
-    without: &'a [Range<u64>],
-) -> impl Iterator<Item = Range<u64>> + 'a {
-    let first = without.partition_point(|w| w.end <= range.start);
-    let mut rest = without[first..].iter();
-    let mut at = range.start;
-    std::iter::from_fn(move || {
-        while at < range.end {
-            let hole = rest.next().filter(|w| w.start < range.end);
-            let (piece, next) = match hole {
-                Some(hole) => (at..hole.start.max(at), hole.end),
-                None => (at..range.end, range.end),
-            };
-            at = next;
-            if !piece.is_empty() {
-                return Some(piece);
-            }
-        }
-        None
-    })
 }
 
 /// The parts of `range` that are in `others` (ascending, disjoint), in order.
@@ -67,17 +49,147 @@ pub fn intersect<'a>(
         .map(move |o| o.start.max(range.start)..o.end.min(range.end))
 }
 
-/// Cuts `all` into what is in `chosen` and what is not; both ascending and disjoint, as are the
-/// results, which are appended.
-pub fn split(
-    all: &[Range<u64>],
-    chosen: &[Range<u64>],
+/// Pages in a list.
+#[must_use]
+pub fn pages(list: &[Range<u64>]) -> u64 {
+    list.iter()
+        .map(|r| r.end.saturating_sub(r.start) / PAGE)
+        .sum()
+}
+
+/// Addresses of the pages in a list.
+pub fn each_page(list: &[Range<u64>]) -> impl Iterator<Item = u64> + '_ {
+    const STEP: usize = PAGE as usize;
+    list.iter().flat_map(|r| r.clone().step_by(STEP))
+}
+
+/// Answers "is it in the list?" for ascending addresses.
+#[derive(Clone, Debug)]
+pub struct Cursor<'a> {
+    rest: &'a [Range<u64>],
+}
+
+impl<'a> Cursor<'a> {
+    /// At the beginning of `list`.
+    #[must_use]
+    pub const fn new(list: &'a [Range<u64>]) -> Self {
+        Self { rest: list }
+    }
+
+    /// Whether `address` is in the list; it must not be less than in earlier calls.
+    pub fn contains(&mut self, address: u64) -> bool {
+        while let [first, rest @ ..] = self.rest {
+            if address < first.end {
+                return address >= first.start;
+            }
+            self.rest = rest;
+        }
+        false
+    }
+}
+
+/// The parts of a range outside a list.
+#[derive(Clone, Debug)]
+pub struct Pieces<'a> {
+    run: Range<u64>,
+    holes: &'a [Range<u64>],
+}
+
+impl<'a> Pieces<'a> {
+    /// Of `run`, what is not in `holes`.
+    #[must_use]
+    pub fn outside(run: Range<u64>, holes: &'a [Range<u64>]) -> Self {
+        let first = holes.partition_point(|h| h.end <= run.start);
+        Self {
+            run,
+            holes: holes.get(first..).unwrap_or_default(),
+        }
+    }
+}
+
+impl Iterator for Pieces<'_> {
+    type Item = Range<u64>;
+
+    fn next(&mut self) -> Option<Range<u64>> {
+        while !self.run.is_empty() {
+            let piece = match self.holes {
+                [hole, rest @ ..] if hole.start < self.run.end => {
+                    let piece = self.run.start..hole.start.max(self.run.start);
+                    self.run.start = hole.end.max(self.run.start);
+                    self.holes = rest;
+                    piece
+                }
+                _ => std::mem::replace(&mut self.run, 0..0),
+            };
+            if !piece.is_empty() {
+                return Some(piece);
+            }
+        }
+        None
+    }
+}
+
+/// Divides `list` into what is `inside` of `other` and what is `outside`.
+pub fn divide(
+    list: &[Range<u64>],
+    other: &[Range<u64>],
     inside: &mut Vec<Range<u64>>,
     outside: &mut Vec<Range<u64>>,
 ) {
-    for range in all {
-        inside.extend(intersect(range.clone(), chosen));
-        outside.extend(subtract(range.clone(), chosen));
+    let mut other = other;
+    for range in list {
+        let mut at = range.start;
+        while let [first, rest @ ..] = other {
+            if first.end <= at {
+                other = rest;
+                continue;
+            }
+            if first.start >= range.end {
+                break;
+            }
+            let from = first.start.max(at);
+            push(outside, at..from);
+            at = first.end.min(range.end);
+            push(inside, from..at);
+            if at >= range.end {
+                break;
+            }
+        }
+        push(outside, at..range.end);
+    }
+}
+
+/// The pages that both lists have, as ranges.
+#[derive(Clone, Debug)]
+pub struct Both<'a> {
+    a: &'a [Range<u64>],
+    b: &'a [Range<u64>],
+}
+
+impl<'a> Both<'a> {
+    /// Of `a` and `b`.
+    #[must_use]
+    pub const fn of(a: &'a [Range<u64>], b: &'a [Range<u64>]) -> Self {
+        Self { a, b }
+    }
+}
+
+impl Iterator for Both<'_> {
+    type Item = Range<u64>;
+
+    fn next(&mut self) -> Option<Range<u64>> {
+        while let ([a, rest_a @ ..], [b, rest_b @ ..]) = (self.a, self.b) {
+            let common = a.start.max(b.start)..a.end.min(b.end);
+            if a.end <= b.end {
+                self.a = rest_a;
+            } else {
+                self.b = rest_b;
+            }
+            if !common.is_empty() {
+                return Some(common);
+            }
+        }
+        None
     }
 }
 
@@ -85,6 +197,10 @@ pub fn split(
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    const fn p(first: u64, end: u64) -> Range<u64> {
+        first * PAGE..end * PAGE
+    }
 
     #[test]
     fn joined_ranges_cover_the_same_and_do_not_overlap() {
@@ -94,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn subtracting_and_intersecting_agree_with_plain_sets() {
+    fn dividing_agrees_with_plain_sets() {
         let mut state = 7u64;
         let mut next = |below: u64| {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
@@ -116,7 +232,18 @@ mod tests {
                 ranges.iter().flat_map(Clone::clone).collect()
             };
             let (mut inside, mut outside) = (Vec::new(), Vec::new());
-            split(&all, &chosen, &mut inside, &mut outside);
+            divide(&all, &chosen, &mut inside, &mut outside);
+            let common: Vec<_> = all
+                .iter()
+                .flat_map(|r| intersect(r.clone(), &chosen))
+                .collect();
+            assert_eq!(
+                common
+                    .iter()
+                    .flat_map(Clone::clone)
+                    .collect::<BTreeSet<u64>>(),
+                set(&inside)
+            );
             let (a, c) = (set(&all), set(&chosen));
             assert_eq!(set(&inside), a.intersection(&c).copied().collect());
             assert_eq!(set(&outside), a.difference(&c).copied().collect());
@@ -125,5 +252,49 @@ mod tests {
                 assert!(list.windows(2).all(|w| w[0].end <= w[1].start));
             }
         }
+    }
+
+    #[test]
+    fn pieces_leave_out_the_holes() {
+        let holes = [p(1, 2), p(4, 6), p(9, 12)];
+        let all = |run| Pieces::outside(run, &holes).collect::<Vec<_>>();
+        assert_eq!(all(p(0, 10)), [p(0, 1), p(2, 4), p(6, 9)]);
+        assert_eq!(all(p(5, 9)), [p(6, 9)]);
+        assert_eq!(all(p(4, 6)), []);
+        assert_eq!(all(p(10, 14)), [p(12, 14)]);
+        assert_eq!(all(p(20, 21)), [p(20, 21)]);
+        assert_eq!(all(p(3, 3)), []);
+    }
+
+    #[test]
+    fn dividing_loses_and_doubles_nothing() {
+        let (mut inside, mut outside) = (Vec::new(), Vec::new());
+        divide(
+            &[p(0, 4), p(6, 7), p(8, 20)],
+            &[p(1, 2), p(3, 9), p(10, 11), p(19, 30)],
+            &mut inside,
+            &mut outside,
+        );
+        assert_eq!(
+            inside,
+            [p(1, 2), p(3, 4), p(6, 7), p(8, 9), p(10, 11), p(19, 20)]
+        );
+        assert_eq!(outside, [p(0, 1), p(2, 3), p(9, 10), p(11, 19)]);
+    }
+
+    #[test]
+    fn both_finds_what_is_common() {
+        let a = [p(0, 4), p(6, 7), p(8, 20)];
+        let b = [p(2, 7), p(9, 10), p(12, 13), p(30, 31)];
+        let both: Vec<_> = Both::of(&a, &b).collect();
+        assert_eq!(both, [p(2, 4), p(6, 7), p(9, 10), p(12, 13)]);
+    }
+
+    #[test]
+    fn a_cursor_answers_ascending_questions() {
+        let list = [p(1, 3), p(5, 6)];
+        let mut cursor = Cursor::new(&list);
+        let found: Vec<u64> = (0..8).filter(|n| cursor.contains(n * PAGE)).collect();
+        assert_eq!(found, [1, 2, 5]);
     }
 }

@@ -8,7 +8,7 @@ use crate::options::Options;
 use crate::pipeline::{Batch, Pipeline};
 use crate::plan::{Facts, Plan};
 use crate::populated::Populated;
-use crate::ranges::{intersect, join, pages, push, split};
+use crate::ranges::{append, divide, intersect, join, pages};
 use crate::speculation::{Costs, Policy};
 use crate::tracker::{Found, Tracker};
 use std::ops::Range;
@@ -177,7 +177,7 @@ impl Space {
         if all {
             self.now.extend_from_slice(&self.found.dirty);
         } else {
-            split(
+            divide(
                 &self.found.dirty,
                 self.hot.protected(),
                 &mut self.now,
@@ -273,10 +273,10 @@ impl Space {
             put.push(range);
         });
         join(&mut put);
-        conflicts.repaired = crate::ranges::pages(&put);
+        conflicts.repaired = pages(&put);
         let all = left.clone();
         left.clear();
-        split(&all, &put, &mut Vec::new(), &mut left);
+        divide(&all, &put, &mut Vec::new(), &mut left);
         self.hot.conflict(&left);
         self.written = left;
         Ok(conflicts)
@@ -322,7 +322,7 @@ impl Space {
         copied.extend_from_slice(&plan.force);
         join(&mut copied);
         let (mut inside, mut outside) = (Vec::new(), Vec::new());
-        split(&self.later, &copied, &mut inside, &mut outside);
+        divide(&self.later, &copied, &mut inside, &mut outside);
         outside
     }
 
@@ -412,7 +412,7 @@ impl Space {
     /// Returns their number.
     pub fn carry_unreadable(&mut self) -> u64 {
         for address in self.copier.unreadable() {
-            push(&mut self.carried, *address..*address + PAGE_SIZE as u64);
+            append(&mut self.carried, *address..*address + PAGE_SIZE as u64);
         }
         self.copier.unreadable().len() as u64
     }

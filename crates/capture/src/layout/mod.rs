@@ -14,7 +14,7 @@ mod rules;
 pub use rules::kind_of;
 use rules::rule_for;
 
-use crate::ranges::push;
+use crate::ranges::append;
 use std::ops::Range;
 use stillframe_image::{
     AddressSpace, CheckpointId, Coverage, FileIdentity, Generation, Mapping, MappingKind,
@@ -164,17 +164,17 @@ impl Layout {
                     Some(e) if e.start <= at => {
                         let end = e.end.min(old.end);
                         if e.since != old.since || e.identity != old.identity {
-                            push(gone, at..end);
+                            append(gone, at..end);
                         }
                         at = end;
                     }
                     Some(e) => {
                         let end = e.start.min(old.end);
-                        push(gone, at..end);
+                        append(gone, at..end);
                         at = end;
                     }
                     None => {
-                        push(gone, at..old.end);
+                        append(gone, at..old.end);
                         at = old.end;
                     }
                 }

@@ -17,8 +17,8 @@
 //!   copies all such pages after it, and who conflicts is seen anew.
 
 use super::list::List;
-use super::ranges::{Both, Cursor, each_page, pages, push};
 use super::{Choice, Costs, MAX_PAGES, PAGE, Policy, Seen};
+use crate::ranges::{Both, Cursor, each_page, pages, push};
 use std::ops::Range;
 
 /// Most runs of written pages that are remembered for the next boundary.
@@ -401,7 +401,7 @@ mod tests {
     /// A boundary that finds `written` as the tracker would after the last choice.
     fn boundary(policy: &mut Adaptive, choice: &mut Choice, dirty: &[Range<u64>], costs: &Costs) {
         let (mut changed, mut written) = (Vec::new(), Vec::new());
-        super::super::ranges::divide(dirty, &choice.unprotected, &mut changed, &mut written);
+        crate::ranges::divide(dirty, &choice.unprotected, &mut changed, &mut written);
         policy.observe(&Seen {
             written: &written,
             unprotected: &choice.unprotected,

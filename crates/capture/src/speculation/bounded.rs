@@ -1,8 +1,8 @@
 //! Two list policies of speculative memory checkpointing (Vogt et al., 2015).
 
 use super::list::{List, Random};
-use super::ranges::{Cursor, pages};
 use super::{Choice, MAX_PAGES, Policy, Seen};
+use crate::ranges::{Cursor, pages};
 use std::ops::Range;
 
 /// Boundaries between samples of the bound.
@@ -102,7 +102,7 @@ impl Policy for DropUnchanged {
         out.clear();
         for (at, idle) in self.list.pages() {
             if *idle < UNCHANGED {
-                super::ranges::push(&mut out.unprotected, *at..*at + super::PAGE);
+                crate::ranges::push(&mut out.unprotected, *at..*at + super::PAGE);
             }
         }
     }

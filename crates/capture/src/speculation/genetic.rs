@@ -8,8 +8,8 @@
 //! tournaments of two, page by page, and mutated.
 
 use super::list::{List, Random};
-use super::ranges::{Cursor, each_page, pages, push};
 use super::{Choice, PAGE, Policy, Seen};
+use crate::ranges::{Cursor, each_page, pages, push};
 use std::ops::Range;
 
 /// Guesses in a population: the bits of [`Gene::bits`].

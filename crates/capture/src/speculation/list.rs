@@ -1,6 +1,6 @@
 //! A bounded list of pages in ascending order, each with a note, and a small source of randomness.
 
-use super::ranges::{each_page, push};
+use crate::ranges::{each_page, push};
 use std::ops::Range;
 
 /// Pages in ascending order of address. Keeps its memory.
@@ -72,7 +72,7 @@ impl<T: Copy> List<T> {
     /// Adds all pages of `list`.
     pub fn add_all(&mut self, list: &[Range<u64>], note: T, max: usize) {
         let fresh = each_page(list).map(|at| (at, note));
-        self.add(fresh, super::ranges::pages(list), max);
+        self.add(fresh, crate::ranges::pages(list), max);
     }
 
     /// Keeps `bound` pages, and each with the same chance (selection sampling: Knuth, The Art of

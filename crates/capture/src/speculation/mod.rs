@@ -25,7 +25,6 @@ mod bounded;
 mod controls;
 mod genetic;
 mod list;
-pub mod ranges;
 pub mod simulate;
 #[cfg(test)]
 mod tests;
@@ -36,7 +35,7 @@ pub use bounded::{DropUnchanged, RandomEviction};
 pub use controls::{Everything, Nothing};
 pub use genetic::Genetic;
 
-use ranges::Pieces;
+use crate::ranges::{self, Pieces};
 use std::fmt;
 use std::ops::Range;
 use stillframe_image::PAGE_SIZE;

@@ -5,8 +5,8 @@
 //! costs, and beside the *oracle*, which knows what will be written. The oracle is a lower bound
 //! (it pays neither for repairs nor for leaving out runs), not a policy.
 
-use super::ranges::{Both, Cursor, divide, each_page, pages, push};
 use super::{Choice, Costs, PAGE, Policy, Seen};
+use crate::ranges::{Both, Cursor, divide, each_page, pages, push};
 use crate::speculation::list::Random;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;

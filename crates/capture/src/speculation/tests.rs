@@ -5,9 +5,9 @@
 )]
 
 use super::list::Random;
-use super::ranges::{each_page, pages};
 use super::simulate::{Interval, compare, oracle, simulate};
 use super::*;
+use crate::ranges::{each_page, pages};
 use std::collections::BTreeSet;
 
 fn machines() -> [(&'static str, Costs); 4] {
@@ -41,7 +41,7 @@ impl Policy for Checked {
             assert!(list.iter().all(|r| r.start < r.end && r.start % PAGE == 0));
             assert!(each_page(list).all(|at| self.seen.contains(&at)));
         }
-        let both = ranges::Both::of(&out.protected, &out.unprotected);
+        let both = crate::ranges::Both::of(&out.protected, &out.unprotected);
         assert_eq!(both.count(), 0, "disjoint");
         assert!(pages(&out.protected) + pages(&out.unprotected) <= MAX_PAGES as u64);
     }
@@ -75,14 +75,14 @@ fn chaos(random: &mut Random, intervals: usize) -> Vec<Interval> {
                 for _ in 0..random.below(30) {
                     at += random.below(20) * PAGE;
                     let end = at + random.below(6) * PAGE;
-                    ranges::push(&mut interval.dirty, at..end);
+                    crate::ranges::push(&mut interval.dirty, at..end);
                     at = end;
                 }
             }
         }
         for at in each_page(&interval.dirty) {
             if random.below(3) == 0 {
-                ranges::push(&mut interval.early, at..at + PAGE);
+                crate::ranges::push(&mut interval.early, at..at + PAGE);
             }
         }
         run.push(interval);

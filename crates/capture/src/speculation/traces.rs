@@ -2,8 +2,8 @@
 
 use super::PAGE;
 use super::list::Random;
-use super::ranges::push;
 use super::simulate::Interval;
+use crate::ranges::push;
 use std::ops::Range;
 
 /// Share of an interval that passes before the last page is copied after a boundary.

@@ -9,7 +9,7 @@
 
 use super::{Found, Refused, Tracker, next_run};
 use crate::layout::{Layout, Tracking};
-use crate::ranges::{intersect, join, push, subtract};
+use crate::ranges::{Pieces, intersect, join, push};
 use std::ops::Range;
 use stillframe_image::{CheckpointId, PAGE_SIZE};
 use stillframe_linux::Result;
@@ -139,7 +139,7 @@ impl WpAsync {
                 let (group, after) = here.split_at(near + 1);
                 here = after;
                 let piece = group[0].start.max(run.start)..group[near].end.min(run.end);
-                for piece in subtract(piece, skip) {
+                for piece in Pieces::outside(piece, skip) {
                     self.find_piece(piece, &run, layout, now, found)?;
                 }
             }
@@ -234,7 +234,7 @@ impl Tracker for WpAsync {
         let mut from = 0;
         while let Some(run) = next_run(layout, from) {
             from = run.end;
-            for piece in subtract(run.clone(), skip) {
+            for piece in Pieces::outside(run.clone(), skip) {
                 self.find_piece(piece, &run, layout, now, found)?;
             }
         }
