@@ -39,6 +39,9 @@ pub enum Error {
         /// Why not.
         source: stillframe_linux::Error,
     },
+    /// No tracker can be had.
+    #[error(transparent)]
+    NoTrackerAtAll(#[from] stillframe_linux::features::NoTracker),
     /// There is no such policy.
     #[error("{0} is no policy for hot pages; the policies are {list}", list = crate::speculation::NAMES.join(", "))]
     NoPolicy(String),

@@ -33,6 +33,8 @@ pub enum TrackerChoice {
     WpAsync,
     /// The same with a log of the faults.
     Bpf,
+    /// Soft-dirty bits, for older kernels.
+    SoftDirty,
 }
 
 /// Options of a recording.

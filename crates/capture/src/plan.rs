@@ -40,6 +40,8 @@ pub struct Facts<'a> {
     pub by_value: &'a dyn Fn(&Mapping) -> bool,
     /// The addresses of a shared mapping that have content.
     pub content: &'a dyn Fn(&Mapping) -> Vec<Range<u64>>,
+    /// Whether no page may be copied without a look whether it exists.
+    pub look: bool,
 }
 
 impl Plan {
@@ -104,7 +106,7 @@ impl Plan {
             return Ok(());
         }
         let file = mapping.inode != 0 && mapping.kind == MappingKind::File;
-        let small = (piece.end - piece.start) / PAGE_SIZE as u64 <= SMALL;
+        let small = (piece.end - piece.start) / PAGE_SIZE as u64 <= SMALL && !facts.look;
         if (small && !file)
             || mapping.kind == MappingKind::Huge
             || (file && (facts.by_value)(mapping))

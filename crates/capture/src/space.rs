@@ -61,13 +61,14 @@ impl Space {
         policy: Box<dyn Policy>,
         options: &Options,
     ) -> Result<Self> {
+        let layout = Layout::new(tracker.grows_with_its_mapping());
         Ok(Self {
             id,
             pid,
             maps: Maps::open(pid)?,
             tracker,
             copier: Copier::open(pid)?,
-            layout: Layout::default(),
+            layout,
             populated: Populated::default(),
             objects: Objects::new(pid, options.objects),
             found: Found::default(),
@@ -348,6 +349,7 @@ impl Space {
             swapping: &mut || swapping.any(),
             by_value: &|mapping| objects.by_value(mapping),
             content: &|mapping| objects.content(mapping),
+            look: self.tracker.look_before_copying(),
         };
         add(
             &mut self.plan,
@@ -401,6 +403,11 @@ impl Space {
             }
         }
         Ok(())
+    }
+
+    /// A chunk was copied while the target ran.
+    pub fn copied_running(&mut self, chunk: &Chunk) {
+        self.tracker.copied(&chunk.ranges);
     }
 
     /// Pages that were planned and not copied: to be found again at the boundary.

@@ -133,9 +133,13 @@ pub struct CaptureArgs {
     /// Record the processes that the program makes, too, and theirs: one checkpoint holds all.
     #[arg(short = 'F', long)]
     pub follow: bool,
-    /// How written pages are found: auto (the best that can be had here), wp-async, or bpf (needs
-    /// privileges). See docs/trackers.md and still doctor.
-    #[arg(long, value_name = "auto|wp-async|bpf", default_value = "auto")]
+    /// How written pages are found: auto (the best that can be had here), wp-async, bpf (needs
+    /// privileges), or soft-dirty (for kernels before 6.7). See docs/trackers.md and still doctor.
+    #[arg(
+        long,
+        value_name = "auto|wp-async|bpf|soft-dirty",
+        default_value = "auto"
+    )]
     pub tracker: Tracker,
     /// Policy that chooses hot pages: pages copied inside the stop because they are written all the
     /// time, see docs/trackers.md.
@@ -190,6 +194,8 @@ pub enum Tracker {
     WpAsync,
     /// The same with a log of faults.
     Bpf,
+    /// Soft-dirty bits, for kernels before 6.7.
+    SoftDirty,
 }
 
 /// `--account`.

@@ -2,12 +2,13 @@
 //!
 //! Never by version number: distributions backport and leave out, containers forbid. Each probe
 //! does in small what the recorder will do in earnest, and says what it saw. `still doctor` prints
-//! them; [`tracker`] is what a recording asks before it begins.
+//! them, and which tracker follows from them ([`candidates`]).
 
 mod bpf;
 mod probes;
 mod setting;
 
+use probes::CATCHES_WRITES;
 use std::fmt;
 
 /// One thing tried.
@@ -45,6 +46,7 @@ impl Feature {
 pub fn all() -> Vec<Feature> {
     let mut features = probes::tracking();
     features.extend(bpf::all());
+    features.push(probes::soft_dirty());
     features.extend(probes::tracing());
     features.extend(setting::all());
     features
@@ -53,15 +55,21 @@ pub fn all() -> Vec<Feature> {
 /// How written pages are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracker {
+    /// The same as [`Tracker::WriteProtectAsync`], with a log of the faults.
+    Bpf,
     /// userfaultfd with asynchronous write protection, and PAGEMAP_SCAN.
     WriteProtectAsync,
+    /// Soft-dirty bits.
+    SoftDirty,
 }
 
 impl fmt::Display for Tracker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WriteProtectAsync => f.write_str("wp-async"),
-        }
+        f.write_str(match self {
+            Self::Bpf => "bpf",
+            Self::WriteProtectAsync => "wp-async",
+            Self::SoftDirty => "soft-dirty",
+        })
     }
 }
 
@@ -75,18 +83,85 @@ pub struct NoTracker {
     pub detail: String,
 }
 
-/// The tracker to use. This release has one.
+impl NoTracker {
+    fn of(feature: &Feature) -> Self {
+        Self {
+            missing: feature.name,
+            detail: feature.detail.clone(),
+        }
+    }
+
+    /// There is no other way, either.
+    #[must_use]
+    pub fn neither(mut self, other: &dyn fmt::Display) -> Self {
+        self.detail = format!("{}; nor is there another way: {other}", self.detail);
+        self
+    }
+}
+
+/// Whether asynchronous write protection works here.
 ///
 /// # Errors
-/// If one of the features it stands on is missing.
-pub fn tracker() -> Result<Tracker, NoTracker> {
-    match probes::tracking().into_iter().find(|f| !f.available) {
-        None => Ok(Tracker::WriteProtectAsync),
-        Some(f) => Err(NoTracker {
-            missing: f.name,
-            detail: f.detail,
-        }),
+/// The first of the features it stands on that is missing.
+pub fn write_protection() -> Result<(), NoTracker> {
+    match probes::tracking().iter().find(|f| !f.available) {
+        None => Ok(()),
+        Some(f) => Err(NoTracker::of(f)),
     }
+}
+
+/// A tracker, and whether it can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub tracker: Tracker,
+    /// What it lacks, if anything.
+    pub lacks: Option<NoTracker>,
+}
+
+/// The trackers in the order of preference, and what of `features` (those of [`all`]) each lacks.
+pub fn candidates(features: &[Feature]) -> Vec<Candidate> {
+    let protection = ["userfaultfd", "wp-async", "pagemap-scan", CATCHES_WRITES];
+    let needs = [
+        (
+            Tracker::Bpf,
+            [protection.as_slice(), &[bpf::FAULTS.0]].concat(),
+        ),
+        (Tracker::WriteProtectAsync, protection.to_vec()),
+        (Tracker::SoftDirty, vec![probes::SOFT_DIRTY]),
+    ];
+    needs
+        .into_iter()
+        .map(|(tracker, names)| {
+            let lacks = names.iter().find_map(|name| {
+                let feature = features.iter().find(|f| f.name == *name)?;
+                (!feature.available).then(|| NoTracker::of(feature))
+            });
+            Candidate { tracker, lacks }
+        })
+        .collect()
+}
+
+/// The tracker that a recording uses if nothing else is asked for.
+///
+/// # Errors
+/// If there is none: what the usual one lacks.
+pub fn tracker(candidates: &[Candidate]) -> Result<Tracker, NoTracker> {
+    if let Some(best) = candidates.iter().find(|c| c.lacks.is_none()) {
+        return Ok(best.tracker);
+    }
+    let lacks = |tracker| {
+        let candidate = candidates.iter().find(|c| c.tracker == tracker);
+        candidate.and_then(|c| c.lacks.clone())
+    };
+    let missing = lacks(Tracker::WriteProtectAsync).unwrap_or(NoTracker {
+        missing: "everything",
+        detail: "nothing was tried".to_owned(),
+    });
+    Err(match lacks(Tracker::SoftDirty) {
+        Some(other) => missing.neither(&other.detail),
+        None => missing,
+    })
 }
 
 #[cfg(test)]
@@ -110,24 +185,46 @@ mod tests {
         assert_eq!(names.len(), features.len());
     }
 
+    fn feature(name: &'static str, available: bool) -> Feature {
+        let outcome = if available {
+            Ok("there")
+        } else {
+            Err("not there")
+        };
+        Feature::new(name, "a test", outcome)
+    }
+
+    /// Of the trackers that nothing is lacking for, the first.
+    fn picked(missing: &[&str]) -> Result<Tracker, NoTracker> {
+        let features: Vec<_> = all()
+            .iter()
+            .map(|f| feature(f.name, !missing.contains(&f.name)))
+            .collect();
+        tracker(&candidates(&features))
+    }
+
     #[test]
     fn the_tracker_follows_from_the_features() {
-        let missing = all().into_iter().find(|f| {
-            [
-                "userfaultfd",
-                "wp-async",
-                "pagemap-scan",
-                "wp-catches-writes",
-            ]
-            .contains(&f.name)
-                && !f.available
-        });
-        match tracker() {
-            Ok(tracker) => {
-                assert_eq!(missing, None);
-                assert_eq!(tracker.to_string(), "wp-async");
-            }
-            Err(e) => assert_eq!(Some(e.missing), missing.map(|f| f.name)),
+        assert_eq!(picked(&[]), Ok(Tracker::Bpf));
+        assert_eq!(picked(&["bpf-fault-log"]), Ok(Tracker::WriteProtectAsync));
+        for name in ["userfaultfd", "wp-async", "pagemap-scan", CATCHES_WRITES] {
+            assert_eq!(picked(&[name]), Ok(Tracker::SoftDirty), "{name}");
+            let none = picked(&[name, "soft-dirty"]).unwrap_err();
+            assert_eq!(none.missing, name);
+            let text = none.to_string();
+            assert!(text.contains("not there; nor is there another"), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_here_decides_here() {
+        let here = candidates(&all());
+        let plain = &here[1];
+        assert_eq!(plain.tracker, Tracker::WriteProtectAsync);
+        assert_eq!(plain.lacks, write_protection().err());
+        assert_eq!(
+            here[2].lacks.is_none(),
+            crate::softdirty::SoftDirty::supported().unwrap()
+        );
     }
 }

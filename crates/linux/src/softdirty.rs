@@ -22,6 +22,9 @@
 //!   hugetlbfs are neither cleared nor reported: **they must be copied at every boundary**. A
 //!   transparent huge page is reported whole. In shared memory only this process's own writes are
 //!   seen.
+//! - Pages copied while the process runs may be gone at the next look without having been the
+//!   process's own at any look: written, copied, thrown away. Whoever copies so must say so
+//!   ([`SoftDirty::copied`]); such pages are then reported as if they had been its own.
 //! - It costs by what is mapped: eight bytes are read for each page of the ranges, whether there is
 //!   a page or not. Reserved memory without content should not be asked about.
 //!
@@ -30,6 +33,7 @@
 
 use crate::error::{Error, Result, Target};
 use crate::pagemap::{Entries, Entry};
+use crate::proc::smaps::{Smaps, SmapsEntry};
 use std::fs::{File, OpenOptions};
 use std::hint::black_box;
 use std::io::{self, Write};
@@ -55,6 +59,12 @@ pub trait Source {
     /// # Errors
     /// If the kernel refuses; the bits are then unchanged.
     fn clear(&mut self) -> Result<()>;
+
+    /// The mappings and what is in them.
+    ///
+    /// # Errors
+    /// If reading fails.
+    fn smaps(&mut self) -> Result<Vec<SmapsEntry>>;
 }
 
 /// The bits of a process.
@@ -63,6 +73,7 @@ pub struct Process {
     pid: u32,
     entries: Entries,
     clear_refs: File,
+    smaps: Smaps,
 }
 
 impl Process {
@@ -79,6 +90,7 @@ impl Process {
             pid,
             entries: Entries::open(pid)?,
             clear_refs,
+            smaps: Smaps::open(pid)?,
         })
     }
 }
@@ -107,6 +119,10 @@ impl Source for Process {
             }
         }
     }
+
+    fn smaps(&mut self) -> Result<Vec<SmapsEntry>> {
+        self.smaps.read()
+    }
 }
 
 /// Finds written pages by their soft-dirty bits.
@@ -117,6 +133,10 @@ pub struct SoftDirty<S = Process> {
     /// Pages that were the process's own at the last look, ascending.
     held: Vec<Range<u64>>,
     holding: Vec<Range<u64>>,
+    /// Pages copied since, in the order they came.
+    copied: Vec<Range<u64>>,
+    /// Whether that is not ascending.
+    mixed: bool,
 }
 
 impl SoftDirty {
@@ -126,6 +146,20 @@ impl SoftDirty {
     /// If it is gone or not ours to look at.
     pub fn open(pid: u32) -> Result<Self> {
         Ok(Self::new(Process::open(pid)?))
+    }
+
+    /// Finds out whether this kernel has soft-dirty bits, as [`SoftDirty::supported`].
+    ///
+    /// # Errors
+    /// If it has none, or if our own /proc files cannot be used.
+    pub fn require() -> Result<()> {
+        if Self::supported()? {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            what: "soft-dirty bits",
+            advice: "use a kernel built with CONFIG_MEM_SOFT_DIRTY",
+        })
     }
 
     /// Whether this kernel has soft-dirty bits: clears our own, writes to a page, and looks. Every
@@ -169,6 +203,8 @@ impl<S: Source> SoftDirty<S> {
             entries: Vec::new(),
             held: Vec::new(),
             holding: Vec::new(),
+            copied: Vec::new(),
+            mixed: false,
         }
     }
 
@@ -190,8 +226,83 @@ impl<S: Source> SoftDirty<S> {
         out: &mut Vec<Range<u64>>,
     ) -> Result<()> {
         self.holding.clear();
-        let mut held = 0;
+        self.look(ranges, true, out)?;
+        self.source.clear()?;
+        std::mem::swap(&mut self.held, &mut self.holding);
+        self.copied.clear();
+        self.mixed = false;
+        Ok(())
+    }
+
+    /// Appends to `out` the pages of `ranges` (page-aligned, ascending, disjoint) of which it is not
+    /// sure that they are what they were at the last [`SoftDirty::written_and_clear`]: written
+    /// since, of a mapping made since, thrown away or unmapped since, or perhaps the page of zeroes.
+    /// Changes nothing; the target may run.
+    ///
+    /// Pages that had nothing of their own then, have nothing now and were not copied are left out.
+    ///
+    /// # Errors
+    /// If reading fails.
+    pub fn written(&mut self, ranges: &[Range<u64>], out: &mut Vec<Range<u64>>) -> Result<()> {
+        self.look(ranges, false, out)
+    }
+
+    /// These pages (page-aligned, ascending, disjoint) were copied while the target ran. To be
+    /// said before [`SoftDirty::written`] is asked about them.
+    pub fn copied(&mut self, ranges: &[Range<u64>]) {
         for range in ranges {
+            let last = self.copied.last().map_or(0, |r| r.end);
+            self.mixed |= range.start < last;
+            push(&mut self.copied, range.clone());
+        }
+    }
+
+    /// Whether any page of `range` (page-aligned) exists.
+    ///
+    /// # Errors
+    /// If reading fails.
+    pub fn has_content(&mut self, range: Range<u64>) -> Result<bool> {
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min(at.saturating_add(CHUNK));
+            self.source.entries(at..end, &mut self.entries)?;
+            if self.entries.iter().any(|e| e.present() || e.swapped()) {
+                return Ok(true);
+            }
+            at = end;
+        }
+        Ok(false)
+    }
+
+    /// The mappings and what is in them. The kernel walks all of the process for it.
+    ///
+    /// # Errors
+    /// If reading fails.
+    pub fn smaps(&mut self) -> Result<Vec<SmapsEntry>> {
+        self.source.smaps()
+    }
+
+    /// Judges each page. `stopped`: it is a look at a stopped target, and what is its own now is
+    /// to be known at the next; else it is compared with the last such look.
+    fn look(
+        &mut self,
+        ranges: &[Range<u64>],
+        stopped: bool,
+        out: &mut Vec<Range<u64>>,
+    ) -> Result<()> {
+        if std::mem::take(&mut self.mixed) {
+            self.copied.sort_unstable_by_key(|r| (r.start, r.end));
+            self.copied.dedup_by(|next, last| {
+                let touch = next.start <= last.end;
+                if touch {
+                    last.end = last.end.max(next.end);
+                }
+                touch
+            });
+        }
+        for range in ranges {
+            let mut held = Cursor::new(&self.held, range.start);
+            let mut copied = Cursor::new(&self.copied, range.start);
             let mut at = range.start;
             while at < range.end {
                 let end = range.end.min(at.saturating_add(CHUNK));
@@ -201,16 +312,17 @@ impl<S: Source> SoftDirty<S> {
                 let missing = (end - at).div_ceil(PAGE) as usize - self.entries.len();
                 let absent = std::iter::repeat_n(Entry::default(), missing);
                 for entry in self.entries.iter().copied().chain(absent) {
-                    while self.held.get(held).is_some_and(|r| r.end <= page) {
-                        held += 1;
-                    }
-                    let had = self.held.get(held).is_some_and(|r| r.start <= page);
+                    let exists = entry.present() || entry.swapped();
                     let own = entry.swapped() || (entry.present() && !entry.file_or_shared());
-                    if own {
+                    if own && stopped {
                         push(&mut self.holding, page..page + PAGE);
                     }
-                    let marked = (entry.present() || entry.swapped()) && entry.soft_dirty();
+                    // Without a page the bit means a new mapping. A look finds out about that by
+                    // what is missing; but what was decided about a running target must not
+                    // stand if it is another mapping now.
+                    let marked = entry.soft_dirty() && (exists || !stopped);
                     let unclear = own && !entry.swapped() && !entry.exclusive();
+                    let had = held.holds(page) | copied.holds(page);
                     if marked || unclear || (had && !own) {
                         push(out, page..page + PAGE);
                     }
@@ -219,9 +331,30 @@ impl<S: Source> SoftDirty<S> {
                 at = end;
             }
         }
-        self.source.clear()?;
-        std::mem::swap(&mut self.held, &mut self.holding);
         Ok(())
+    }
+}
+
+/// Goes along a list of ranges with ascending pages.
+struct Cursor<'a> {
+    rest: &'a [Range<u64>],
+}
+
+impl<'a> Cursor<'a> {
+    fn new(ranges: &'a [Range<u64>], from: u64) -> Self {
+        let first = ranges.partition_point(|r| r.end <= from);
+        Self {
+            rest: &ranges[first..],
+        }
+    }
+
+    fn holds(&mut self, page: u64) -> bool {
+        while let [first, rest @ ..] = self.rest
+            && first.end <= page
+        {
+            self.rest = rest;
+        }
+        self.rest.first().is_some_and(|r| r.start <= page)
     }
 }
 

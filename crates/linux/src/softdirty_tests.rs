@@ -1,189 +1,16 @@
-//! The fake does what Linux does with soft-dirty bits, as far as it matters here (fs/proc/task_mmu.c,
-//! mm/memory.c, mm/mremap.c of Linux 6.1). Whether it does is not tested where the kernel has no
-//! such bits: then the last test says so.
+//! Whether the fake does what Linux does is not tested where the kernel has no soft-dirty bits: then
+//! the last test says so.
 #![allow(
     clippy::single_range_in_vec_init,
     reason = "lists of one range are meant"
 )]
 
 use super::*;
+use fake::{Fake, Handle, of_file, random};
 use std::collections::BTreeMap;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// In memory, ours alone.
-    Memory,
-    /// In memory, mapped by a forked child as well.
-    SharedByFork,
-    /// The shared page of zeroes.
-    Zeroes,
-    /// The page of the file.
-    File,
-    Swap,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Pte {
-    place: Place,
-    soft: bool,
-}
-
-/// A mapping's page: of a file or not, whether the mapping has VM_SOFTDIRTY, and which one it is.
-#[derive(Clone, Copy, Debug)]
-struct Vma {
-    file: bool,
-    soft: bool,
-    generation: u64,
-}
-
-/// A fake process of a few pages, by page number.
-#[derive(Debug, Default)]
-struct Fake {
-    vmas: BTreeMap<u64, Vma>,
-    ptes: BTreeMap<u64, Pte>,
-    content: BTreeMap<u64, u64>,
-    cleared: u32,
-    fail: bool,
-    writes: u64,
-    generation: u64,
-}
-
-/// What a file's page holds.
-const fn of_file(page: u64) -> u64 {
-    1_000_000 + page
-}
-
-impl Fake {
-    fn map(&mut self, pages: Range<u64>, file: bool) {
-        self.generation += 1;
-        let vma = Vma {
-            file,
-            soft: true,
-            generation: self.generation,
-        };
-        for page in pages {
-            self.unmap(page);
-            self.vmas.insert(page, vma);
-        }
-    }
-
-    fn unmap(&mut self, page: u64) {
-        self.vmas.remove(&page);
-        self.ptes.remove(&page);
-        self.content.remove(&page);
-    }
-
-    /// What a load sees; loads change no state of ours that matters but by [`Fake::load`].
-    fn see(&self, page: u64) -> Option<u64> {
-        let vma = self.vmas.get(&page)?;
-        let plain = if vma.file { of_file(page) } else { 0 };
-        Some(self.content.get(&page).copied().unwrap_or(plain))
-    }
-
-    fn load(&mut self, page: u64) {
-        let Some(vma) = self.vmas.get(&page) else {
-            return;
-        };
-        let fresh = Pte {
-            place: if vma.file { Place::File } else { Place::Zeroes },
-            soft: false,
-        };
-        let pte = self.ptes.entry(page).or_insert(fresh);
-        if pte.place == Place::Swap {
-            pte.place = Place::Memory;
-        }
-    }
-
-    fn store(&mut self, page: u64) {
-        if self.vmas.contains_key(&page) {
-            self.writes += 1;
-            self.content.insert(page, self.writes);
-            let place = Place::Memory;
-            self.ptes.insert(page, Pte { place, soft: true });
-        }
-    }
-
-    fn throw_away(&mut self, page: u64) {
-        self.ptes.remove(&page);
-        self.content.remove(&page);
-    }
-
-    fn swap_out(&mut self, page: u64) {
-        if let Some(pte) = self.ptes.get_mut(&page)
-            && pte.place == Place::Memory
-        {
-            pte.place = Place::Swap;
-        }
-    }
-
-    fn fork(&mut self) {
-        for pte in self.ptes.values_mut() {
-            if pte.place == Place::Memory {
-                pte.place = Place::SharedByFork;
-            }
-        }
-    }
-
-    fn child_ends(&mut self) {
-        for pte in self.ptes.values_mut() {
-            if pte.place == Place::SharedByFork {
-                pte.place = Place::Memory;
-            }
-        }
-    }
-
-    /// mremap: the page tables move, all marked, and so is the new mapping.
-    fn remap(&mut self, from: u64, to: u64) {
-        let Some(vma) = self.vmas.remove(&from).filter(|vma| !vma.file) else {
-            return;
-        };
-        self.unmap(to);
-        self.generation += 1;
-        let moved = Vma {
-            soft: true,
-            generation: self.generation,
-            ..vma
-        };
-        self.vmas.insert(to, moved);
-        if let Some(pte) = self.ptes.remove(&from) {
-            self.ptes.insert(to, Pte { soft: true, ..pte });
-        }
-        if let Some(content) = self.content.remove(&from) {
-            self.content.insert(to, content);
-        }
-    }
-}
-
-impl Source for Fake {
-    fn entries(&mut self, range: Range<u64>, out: &mut Vec<Entry>) -> Result<()> {
-        out.clear();
-        for page in range.start / PAGE..range.end / PAGE {
-            let soft = self.vmas.get(&page).is_some_and(|vma| vma.soft);
-            let mut bits = u64::from(soft) << 55;
-            if let Some(pte) = self.ptes.get(&page) {
-                bits |= u64::from(pte.soft) << 55;
-                bits |= match pte.place {
-                    Place::Memory => 1 << 63 | 1 << 56,
-                    Place::SharedByFork | Place::Zeroes => 1 << 63,
-                    Place::File => 1 << 63 | 1 << 61,
-                    Place::Swap => 1 << 62,
-                };
-            }
-            out.push(Entry(bits));
-        }
-        Ok(())
-    }
-
-    fn clear(&mut self) -> Result<()> {
-        if self.fail {
-            return Err(Error::ProcessGone(1));
-        }
-        self.cleared += 1;
-        self.vmas.values_mut().for_each(|vma| vma.soft = false);
-        self.ptes.values_mut().for_each(|pte| pte.soft = false);
-        Ok(())
-    }
-}
+#[path = "softdirty_fake.rs"]
+mod fake;
 
 fn p(first: u64, end: u64) -> Range<u64> {
     first * PAGE..end * PAGE
@@ -298,32 +125,13 @@ fn several_ranges_and_more_pages_than_one_reading_takes() {
 #[test]
 fn a_mirror_kept_by_what_is_found_is_always_true() {
     for seed in 1..200_u64 {
-        let mut state = seed;
-        let mut random = |n: u64| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % n
-        };
+        let mut random = random(seed);
         let mut t = SoftDirty::new(Fake::default());
         let mut mirror: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
         let mut out = Vec::new();
         for step in 0..60 {
             for _ in 0..random(8) {
-                let page = random(24);
-                let fake = &mut t.source;
-                match random(12) {
-                    0 => fake.map(page..page + 1 + random(4), false),
-                    1 => fake.map(page..page + 1 + random(4), true),
-                    2 => fake.unmap(page),
-                    3 => fake.throw_away(page),
-                    4 => fake.swap_out(page),
-                    5 => fake.fork(),
-                    6 => fake.child_ends(),
-                    7 => fake.remap(page, (page + 1 + random(20)) % 24),
-                    8 | 9 => fake.load(page),
-                    _ => fake.store(page),
-                }
+                t.source.anything(&mut random);
             }
             out.clear();
             t.written_and_clear(&[p(0, 30)], &mut out).unwrap();
@@ -363,6 +171,10 @@ impl Source for Stuck {
     fn clear(&mut self) -> Result<()> {
         Ok(())
     }
+
+    fn smaps(&mut self) -> Result<Vec<SmapsEntry>> {
+        Ok(Vec::new())
+    }
 }
 
 #[test]
@@ -370,19 +182,145 @@ fn a_kernel_that_shows_the_bits_always_or_never_has_none() {
     for set in [false, true] {
         assert!(!probe(&mut Stuck(set), p(0, 1), || {}).unwrap());
     }
-    let fake = std::cell::RefCell::new(Fake::default());
-    fake.borrow_mut().map(3..4, false);
-    struct Through<'a>(&'a std::cell::RefCell<Fake>);
-    impl Source for Through<'_> {
-        fn entries(&mut self, range: Range<u64>, out: &mut Vec<Entry>) -> Result<()> {
-            self.0.borrow_mut().entries(range, out)
-        }
-        fn clear(&mut self) -> Result<()> {
-            self.0.borrow_mut().clear()
+    let fake = Handle::default();
+    fake.0.borrow_mut().map(3..4, false);
+    let write = || fake.0.borrow_mut().store(3);
+    assert!(probe(&mut fake.clone(), p(3, 4), write).unwrap());
+}
+
+fn doubtful(tracker: &mut SoftDirty<Fake>) -> Vec<Range<u64>> {
+    let mut out = Vec::new();
+    tracker.written(&[p(0, 64)], &mut out).unwrap();
+    out
+}
+
+#[test]
+fn a_check_tells_what_is_not_sure_and_changes_nothing() {
+    let mut t = tracker();
+    found(&mut t);
+    assert_eq!(doubtful(&mut t), []);
+    t.source.store(9);
+    t.source.throw_away(11);
+    t.source.unmap(13);
+    t.source.swap_out(15);
+    t.source.store(30);
+    let all = [p(9, 10), p(11, 12), p(13, 14), p(30, 31)];
+    assert_eq!(doubtful(&mut t), all);
+    assert_eq!(doubtful(&mut t), all, "again");
+    assert_eq!(found(&mut t), all, "and by the look that follows");
+    assert_eq!(doubtful(&mut t), []);
+}
+
+#[test]
+fn a_mapping_that_replaced_another_is_doubtful_as_a_whole_until_the_next_look() {
+    let mut t = tracker();
+    found(&mut t);
+    // Pages 18 and 19 had content, 20 to 23 had none, and it is all the same to a check.
+    t.source.map(18..24, false);
+    assert_eq!(doubtful(&mut t), [p(18, 24)]);
+    assert_eq!(found(&mut t), [p(18, 20)], "what had content has none");
+    assert_eq!(doubtful(&mut t), []);
+}
+
+#[test]
+fn a_page_that_was_there_only_while_it_was_copied_is_found() {
+    let mut t = tracker();
+    found(&mut t);
+    // It had nothing at the look. It is written, copied, and thrown away.
+    t.source.store(30);
+    t.copied(&[p(30, 31)]);
+    t.copied(&[p(29, 30)]);
+    t.source.throw_away(30);
+    assert_eq!(doubtful(&mut t), [p(29, 31)], "not what it was at the look");
+    assert_eq!(found(&mut t), [p(29, 31)], "not what was copied");
+    assert_eq!(found(&mut t), []);
+}
+
+/// What comparing the mappings at two looks tells: a page that is unmapped now, or of a file and was
+/// not, or the reverse, is other memory. That it is, though it looks the same, it does not tell.
+fn forget_other_sorts(
+    fake: &Fake,
+    sorts: &mut BTreeMap<u64, bool>,
+    mirror: &mut BTreeMap<u64, u64>,
+) {
+    let now: BTreeMap<u64, bool> = fake.vmas.iter().map(|(n, vma)| (*n, vma.file)).collect();
+    mirror.retain(|page, _| sorts.get(page) == now.get(page) && now.contains_key(page));
+    *sorts = now;
+}
+
+/// Pages are copied while the process goes on. What the check lets pass is what the page was at the
+/// look before; and a mirror made of all copies, good or bad, is put right by the next look.
+#[test]
+fn copies_of_a_running_process_are_right_or_reported() {
+    let (mut passed, mut refused) = (0, 0);
+    for seed in 1..400_u64 {
+        let mut random = random(seed);
+        let mut t = SoftDirty::new(Fake::default());
+        let mut mirror: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut sorts: BTreeMap<u64, bool> = BTreeMap::new();
+        let mut out = Vec::new();
+        for step in 0..40 {
+            (0..random(6)).for_each(|_| t.source.anything(&mut random));
+            out.clear();
+            t.written_and_clear(&[p(0, 30)], &mut out).unwrap();
+            forget_other_sorts(&t.source, &mut sorts, &mut mirror);
+            let pages = |ranges: &[Range<u64>]| -> Vec<u64> {
+                let pages = ranges.iter().flat_map(|r| r.start / PAGE..r.end / PAGE);
+                pages.collect()
+            };
+            let seen: BTreeMap<u64, Option<u64>> = (0..30).map(|n| (n, t.source.see(n))).collect();
+            // In the order of address, or another, as two lists of pages are copied.
+            let mut dirty = pages(&out);
+            if random(2) == 0 {
+                dirty.reverse();
+            }
+            let mut copies = BTreeMap::new();
+            for page in dirty {
+                (0..random(3)).for_each(|_| t.source.anything(&mut random));
+                let content = t.source.see(page);
+                copies.insert(page, content);
+                t.copied(&[p(page, page + 1)]);
+                // To read a page that does not exist makes it one of zeroes, or the file's.
+                t.source.load(page);
+            }
+            (0..random(3)).for_each(|_| t.source.anything(&mut random));
+            out.clear();
+            t.written(&[p(0, 30)], &mut out).unwrap();
+            let doubtful = pages(&out);
+            for (page, content) in &copies {
+                if doubtful.contains(page) {
+                    refused += 1;
+                } else {
+                    passed += 1;
+                    assert_eq!(
+                        *content, seen[page],
+                        "seed {seed}, step {step}, page {page}"
+                    );
+                }
+            }
+            for (page, content) in copies {
+                mirror.insert(page, content.unwrap_or(0));
+            }
+            (0..random(3)).for_each(|_| t.source.anything(&mut random));
+            out.clear();
+            t.written_and_clear(&[p(0, 30)], &mut out).unwrap();
+            forget_other_sorts(&t.source, &mut sorts, &mut mirror);
+            for page in pages(&out) {
+                if let Some(content) = t.source.see(page) {
+                    mirror.insert(page, content);
+                }
+            }
+            for (page, vma) in &t.source.vmas {
+                let plain = if vma.file { of_file(*page) } else { 0 };
+                assert_eq!(
+                    Some(mirror.get(page).copied().unwrap_or(plain)),
+                    t.source.see(*page),
+                    "seed {seed}, step {step}, page {page}"
+                );
+            }
         }
     }
-    let write = || fake.borrow_mut().store(3);
-    assert!(probe(&mut Through(&fake), p(3, 4), write).unwrap());
+    assert!(passed > 1000 && refused > 1000, "{passed} {refused}");
 }
 
 /// The only test that asks the kernel.

@@ -112,6 +112,7 @@ impl Engine {
         };
         let first = batch.pages.len();
         space.copy(chunk, forced, batch)?;
+        space.copied_running(chunk);
         // What could not be read was unmapped since, or is being replaced: the boundary to come
         // will tell.
         let unreadable = space.carry_unreadable();

@@ -89,9 +89,19 @@ pub struct Layout {
     mappings: Vec<Mapping>,
     extents: Vec<Extent>,
     files: Vec<FileIdentity>,
+    merges: bool,
 }
 
 impl Layout {
+    /// Without any mapping. `merges`: whether tracked memory stays tracked when it becomes one
+    /// mapping with new memory.
+    pub fn new(merges: bool) -> Self {
+        Self {
+            merges,
+            ..Self::default()
+        }
+    }
+
     /// Mappings, ascending.
     pub fn mappings(&self) -> &[Mapping] {
         &self.mappings
@@ -141,7 +151,9 @@ impl Layout {
                 });
                 at = end;
             }
-            renew_if_partly_new(mapping, now, &mut extents[first..]);
+            if !self.merges {
+                renew_if_partly_new(mapping, now, &mut extents[first..]);
+            }
         }
         self.gone(&extents, &mut gone);
         merge(&mut extents);

@@ -8,11 +8,13 @@
 
 mod bpf;
 mod choose;
+mod soft_dirty;
 mod wp_async;
 
 pub use choose::Trackers;
 
 use bpf::{Bpf, Hub};
+use soft_dirty::SoftDirtyBits;
 use wp_async::WpAsync;
 
 use crate::layout::{Layout, Tracking};
@@ -28,6 +30,9 @@ pub const WP_ASYNC: &str = "wp-async";
 
 /// Name of the tracker with a log of faults.
 pub const BPF: &str = "bpf";
+
+/// Name of the tracker for older kernels.
+pub const SOFT_DIRTY: &str = "soft-dirty";
 
 /// What a look at the whole address space found.
 #[derive(Debug, Default)]
@@ -81,6 +86,21 @@ pub trait Tracker: Debug {
     /// # Errors
     /// If the kernel fails.
     fn check(&mut self, ranges: &[Range<u64>], written: &mut Vec<Range<u64>>) -> Result<()>;
+
+    /// These pages (ascending, disjoint) were copied while the target ran: said before they are
+    /// checked, or found again.
+    fn copied(&mut self, _ranges: &[Range<u64>]) {}
+
+    /// Whether memory stays tracked when the kernel makes one mapping of it and of new memory.
+    fn grows_with_its_mapping(&self) -> bool {
+        false
+    }
+
+    /// Whether reading a page that does not exist leaves something behind that would be found
+    /// as written from then on: then no page should be copied without a look whether it is there.
+    fn look_before_copying(&self) -> bool {
+        false
+    }
 
     /// Whether the mappings can have changed since [`Tracker::layout_seen`]. The target must be
     /// stopped.

@@ -50,6 +50,7 @@ pub fn options(args: &CaptureArgs, name: &Path) -> Options {
             Tracker::Auto => TrackerChoice::Auto,
             Tracker::WpAsync => TrackerChoice::WpAsync,
             Tracker::Bpf => TrackerChoice::Bpf,
+            Tracker::SoftDirty => TrackerChoice::SoftDirty,
         },
         follow: args.follow,
         speculate: args.speculate.clone(),
@@ -86,7 +87,9 @@ pub fn failure(error: Error) -> anyhow::Error {
             source: Kernel::Unsupported { .. },
             ..
         }
-        | Error::Kernel(Kernel::Unsupported { .. }) => Code::Kernel,
+        | Error::Kernel(Kernel::Unsupported { .. })
+        | Error::NoTracker { .. }
+        | Error::NoTrackerAtAll(_) => Code::Kernel,
         Error::Setup { .. } => Code::Target,
         _ => Code::Failure,
     };

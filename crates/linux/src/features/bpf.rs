@@ -3,7 +3,7 @@
 use super::Feature;
 use crate::bpf::{FaultLog, Options};
 
-const FAULTS: (&str, &str) = (
+pub(super) const FAULTS: (&str, &str) = (
     "bpf-fault-log",
     "a boundary that costs what was written, not what is mapped",
 );

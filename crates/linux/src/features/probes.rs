@@ -4,9 +4,14 @@ use super::Feature;
 use crate::copy::{Copier, PageArena};
 use crate::error::Result;
 use crate::pagemap::{Categories, ScanEnd, Scanner};
+use crate::softdirty::SoftDirty;
 use crate::uffd::{Features, Registration, Userfaultfd};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// Names of features.
+pub(super) const CATCHES_WRITES: &str = "wp-catches-writes";
+pub(super) const SOFT_DIRTY: &str = "soft-dirty";
 
 const PAGE: u64 = stillframe_image::PAGE_SIZE as u64;
 
@@ -58,13 +63,24 @@ fn pagemap_scan() -> Feature {
     )
 }
 
+/// What tracking stands on where those are not; none of them is needed besides.
+pub(super) fn soft_dirty() -> Feature {
+    Feature::new(
+        SOFT_DIRTY,
+        "tracking written pages on kernels before 6.7",
+        SoftDirty::require()
+            .map(|()| "a write to a page of ours was found, and cleared")
+            .map_err(|e| e.to_string()),
+    )
+}
+
 fn catches_writes() -> Feature {
     let outcome = match watch_one_write() {
         Ok(true) => Ok("a write to a protected page was found, and nothing else"),
         Ok(false) => Err("a write to a protected page was not found".to_owned()),
         Err(e) => Err(e.to_string()),
     };
-    Feature::new("wp-catches-writes", "trusting the tracker", outcome)
+    Feature::new(CATCHES_WRITES, "trusting the tracker", outcome)
 }
 
 /// Protects eight pages of ours, reads one and writes another: is exactly the latter found?

@@ -1,7 +1,6 @@
 //! Settings and privileges, read rather than tried.
 
 use super::Feature;
-use crate::pagemap::Entries;
 use crate::proc::status::Status;
 use std::io;
 use std::os::fd::FromRawFd;
@@ -10,7 +9,6 @@ pub(super) fn all() -> Vec<Feature> {
     let mut features = vec![yama(), unprivileged_userfaultfd()];
     features.extend(capabilities());
     features.extend([
-        soft_dirty(),
         btf(),
         real_time(),
         counters(),
@@ -91,24 +89,6 @@ fn capabilities() -> Vec<Feature> {
         Feature::new(name, used_for, outcome)
     })
     .into()
-}
-
-fn soft_dirty() -> Feature {
-    // Clearing the bits of our own pages (4 to clear_refs) would cost us faults; whether the kernel
-    // knows them at all shows without: unsupported, the bit is never set for a page just written.
-    let page = Box::new([1_u8; 4096]);
-    let at = std::hint::black_box(&page).as_ptr().addr() as u64;
-    let mut entries = Vec::new();
-    let outcome = match Entries::open(std::process::id())
-        .and_then(|mut table| table.read(at..at + 1, &mut entries))
-    {
-        Err(e) => Err(e.to_string()),
-        Ok(()) if entries.first().is_some_and(|e| e.soft_dirty()) => {
-            Ok("a page just written is soft-dirty".to_owned())
-        }
-        Ok(()) => Err("no CONFIG_MEM_SOFT_DIRTY".to_owned()),
-    };
-    Feature::new("soft-dirty", "nothing in this release", outcome)
 }
 
 fn btf() -> Feature {

@@ -16,6 +16,7 @@
 //!   account, and huge pages cannot appear there any more. Fatal for a target that reserves
 //!   terabytes; [`Scanner::populated_and_protect`] leaves such memory alone.
 
+use super::table::Table;
 use crate::error::{Error, Result, Target};
 use linux_raw_sys::general as uapi;
 use std::io;
@@ -136,6 +137,11 @@ impl Request {
     };
 }
 
+const MISSING: Error = Error::Unsupported {
+    what: "PAGEMAP_SCAN",
+    advice: "use Linux 6.7 or later, built with CONFIG_PROC_PAGE_MONITOR",
+};
+
 /// PAGEMAP_SCAN over one process, with its buffer.
 #[derive(Debug)]
 pub struct Scanner {
@@ -144,6 +150,8 @@ pub struct Scanner {
     /// All zeroes between calls.
     buffer: Vec<uapi::page_region>,
     known: Categories,
+    /// Instead, where the kernel has no PAGEMAP_SCAN.
+    table: Option<Table>,
 }
 
 impl Scanner {
@@ -153,14 +161,43 @@ impl Scanner {
     /// # Errors
     /// If the process is gone or not ours to look at, or the kernel has no PAGEMAP_SCAN.
     pub fn open(pid: u32) -> Result<Self> {
-        let fd = std::fs::File::open(format!("/proc/{pid}/pagemap"))
-            .map_err(|e| Error::syscall("open pagemap", Target::Process(pid), e))?
-            .into();
+        let scanner = Self::for_classifying(pid)?;
+        if scanner.table.is_some() {
+            return Err(MISSING);
+        }
+        Ok(scanner)
+    }
+
+    /// As [`Scanner::open`]; but where the kernel has no PAGEMAP_SCAN, one that only classifies, and
+    /// tells present, swapped and file pages alone: [`Scanner::known`].
+    ///
+    /// # Errors
+    /// If the process is gone or not ours to look at.
+    pub fn for_classifying(pid: u32) -> Result<Self> {
+        match Self::open_scan(pid) {
+            Err(Error::Unsupported { .. }) => Self::by_table(pid),
+            opened => opened,
+        }
+    }
+
+    /// One that classifies by the plain table whatever the kernel has.
+    pub(super) fn by_table(pid: u32) -> Result<Self> {
+        Ok(Self {
+            pid,
+            fd: open(pid)?,
+            buffer: Vec::new(),
+            known: Table::KNOWN,
+            table: Some(Table::open(pid)?),
+        })
+    }
+
+    fn open_scan(pid: u32) -> Result<Self> {
         let mut scanner = Self {
             pid,
-            fd,
+            fd: open(pid)?,
             buffer: vec![EMPTY; BUFFER],
             known: Categories::KNOWN_SINCE_6_7,
+            table: None,
         };
         let nothing = |wanted: Categories| Request {
             flags: 0,
@@ -173,10 +210,7 @@ impl Scanner {
         match scanner.call(0..0, nothing(scanner.known)).0 {
             Ok(_) => {}
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => {
-                return Err(Error::Unsupported {
-                    what: "PAGEMAP_SCAN",
-                    advice: "use Linux 6.7 or later, built with CONFIG_PROC_PAGE_MONITOR",
-                });
+                return Err(MISSING);
             }
             Err(e) => return Err(scanner.error(e)),
         }
@@ -187,7 +221,7 @@ impl Scanner {
         Ok(scanner)
     }
 
-    /// Categories this kernel can tell.
+    /// Categories that can be told here.
     pub fn known(&self) -> Categories {
         self.known
     }
@@ -298,6 +332,13 @@ impl Scanner {
             wanted: Categories::TRACKED.0,
             max_pages: 0,
         };
+        if let Some(table) = &mut self.table {
+            return table.each(range, true, |region| {
+                if region.categories.0 & absent == 0 {
+                    push(out, region.start..region.end);
+                }
+            });
+        }
         self.scan_all(range, request, |region| push(out, region.start..region.end))
     }
 
@@ -307,18 +348,27 @@ impl Scanner {
         request: Request,
         out: &mut Vec<Region>,
     ) -> Result<()> {
+        let mut take = |next: Region| match out.last_mut() {
+            Some(last) if last.end == next.start && last.categories == next.categories => {
+                last.end = next.end;
+            }
+            _ => out.push(next),
+        };
+        if let Some(table) = &mut self.table {
+            let any_of = Categories(request.any_of);
+            let all = any_of == Categories::default();
+            return table.each(range, all, |region| {
+                if all || region.categories.intersects(any_of) {
+                    take(region);
+                }
+            });
+        }
         self.scan_all(range, request, |region| {
-            let next = Region {
+            take(Region {
                 start: region.start,
                 end: region.end,
                 categories: Categories(region.categories),
-            };
-            match out.last_mut() {
-                Some(last) if last.end == next.start && last.categories == next.categories => {
-                    last.end = next.end;
-                }
-                _ => out.push(next),
-            }
+            });
         })
     }
 
@@ -353,6 +403,9 @@ impl Scanner {
         request: Request,
         out: &mut Vec<Range<u64>>,
     ) -> Result<ScanEnd> {
+        if self.table.is_some() {
+            return Err(MISSING);
+        }
         let mut at = range.start;
         // Where an unregistered mapping was met; the range is then first finished up to there, so
         // that "everything before `at`" holds even if the mappings change while we look.
@@ -490,6 +543,12 @@ impl Scanner {
             _ => Error::syscall("PAGEMAP_SCAN", Target::Process(self.pid), e),
         }
     }
+}
+
+fn open(pid: u32) -> Result<OwnedFd> {
+    std::fs::File::open(format!("/proc/{pid}/pagemap"))
+        .map(Into::into)
+        .map_err(|e| Error::syscall("open pagemap", Target::Process(pid), e))
 }
 
 /// Appends a range, joined with the last one if they touch.

@@ -507,6 +507,127 @@ fn the_plain_table_agrees() {
     assert!(!entries[5].present());
 }
 
+/// Regions with only what the plain table can tell, joined anew.
+fn told(regions: &[Region], known: Categories) -> Vec<Region> {
+    let mut out: Vec<Region> = Vec::new();
+    for region in regions {
+        let categories = Categories(region.categories.0 & known.0);
+        match out.last_mut() {
+            Some(last) if last.end == region.start && last.categories == categories => {
+                last.end = region.end;
+            }
+            _ => out.push(Region {
+                categories,
+                ..*region
+            }),
+        }
+    }
+    out
+}
+
+/// Classifies the memory by the scan and by the table; they must say the same.
+fn both_ways(range: Range<u64>) -> Vec<Region> {
+    let pid = std::process::id();
+    let mut scan = Scanner::open(pid).unwrap();
+    let mut table = Scanner::by_table(pid).unwrap();
+    let known = table.known();
+    let any = Categories::PRESENT.with(Categories::SWAPPED);
+    for any_of in [any, Categories::FILE, Categories::PRESENT] {
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        scan.classify_any(range.clone(), any_of, &mut a).unwrap();
+        table.classify_any(range.clone(), any_of, &mut b).unwrap();
+        assert_eq!(told(&a, known), b, "any of {any_of:?}");
+    }
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    scan.holes(range.clone(), &mut a).unwrap();
+    table.holes(range.clone(), &mut b).unwrap();
+    assert_eq!(a, b, "holes");
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    scan.classify(range.clone(), &mut a).unwrap();
+    table.classify(range, &mut b).unwrap();
+    assert_eq!(told(&a, known), b, "all");
+    b
+}
+
+#[test]
+fn the_scan_and_the_plain_table_classify_alike() {
+    let map = Map::anonymous(64);
+    map.advise(0..64, libc::MADV_NOHUGEPAGE);
+    for page in [3, 10, 11, 12, 40, 63] {
+        map.write(page, 1);
+    }
+    map.read(20);
+    map.advise(11..12, libc::MADV_DONTNEED);
+    map.protect(40..44, libc::PROT_NONE);
+    // Whether it is really swapped out depends on the machine; the answers must agree.
+    map.advise(12..13, 21); // MADV_PAGEOUT
+    map.advise(50..52, 102); // MADV_GUARD_INSTALL
+    let regions = both_ways(map.range());
+    assert!(regions.len() > 8, "{regions:?}");
+    both_ways(map.pages(11..41));
+    both_ways(map.pages(4..9));
+
+    // A hole in the mappings.
+    // SAFETY: inside our mapping; nothing refers to it.
+    unsafe { libc::munmap(map.base.add(30 * PAGE).cast(), 2 * PAGE) };
+    let regions = both_ways(map.range());
+    assert!(regions.iter().any(|r| r.end == map.page(30).start));
+    assert!(!regions.iter().any(|r| r.start == map.page(30).start));
+
+    // With markers for pages that do not exist, as the scan leaves them.
+    let marked = Map::anonymous(32);
+    marked.advise(0..32, libc::MADV_NOHUGEPAGE);
+    marked.write(5, 1);
+    let mut t = Tracker::new();
+    t.track(&marked);
+    let regions = both_ways(marked.range());
+    assert_eq!(regions[0].categories, Categories::SWAPPED);
+
+    let huge = Map::aligned(4 << 20);
+    huge.advise(0..1024, libc::MADV_HUGEPAGE);
+    // Only written: of the huge page of zeroes newer kernels' tables say that it is a file's. The
+    // two come to the same: content that is not the process's own.
+    huge.write(0, 1);
+    let present = both_ways(huge.range());
+    assert!(present[0].categories.contains(Categories::PRESENT));
+
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(8 * PAGE as u64).unwrap();
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+    for flags in [libc::MAP_PRIVATE, libc::MAP_SHARED] {
+        let map = Map::new(8 * PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, fd);
+        map.read(0);
+        map.write(3, 1);
+        let regions = both_ways(map.range());
+        let file = |page: usize| {
+            let at = map.page(page).start;
+            let region = regions.iter().find(|r| r.start <= at && at < r.end);
+            region.unwrap().categories.contains(Categories::FILE)
+        };
+        assert!(file(0));
+        assert_eq!(file(3), flags == libc::MAP_SHARED);
+    }
+    let shared = memfd(8);
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&shared);
+    let map = Map::new(
+        8 * PAGE,
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_SHARED,
+        fd,
+    );
+    map.write(1, 1);
+    both_ways(map.range());
+}
+
+#[test]
+fn the_plain_table_does_not_pretend_to_scan() {
+    let map = Map::anonymous(4);
+    let mut table = Scanner::by_table(std::process::id()).unwrap();
+    assert!(!table.known().intersects(Categories::ZERO));
+    let error = table.written(map.range(), &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("PAGEMAP_SCAN"), "{error}");
+}
+
 fn memfd(pages: usize) -> std::fs::File {
     let fd = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     let file = std::fs::File::from(fd);
