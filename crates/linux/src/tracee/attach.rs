@@ -106,6 +106,7 @@ impl Tracee {
             status_file: open(format!("/proc/{pid}/status"))?,
             status: Status::default(),
             task_dir: open(format!("/proc/{pid}/task"))?,
+            points: super::points::Points::default(),
             _stays_on_its_thread: PhantomData,
         })
     }

@@ -188,6 +188,10 @@ impl Tracee {
                 self.queue.push_back(Event::Exec);
                 State::Stopped(s)
             }
+            kind @ (StopKind::Trap | StopKind::Group(_)) if self.stands_at_point(at) => {
+                self.note_job(kind, listening);
+                State::Stopped(s)
+            }
             kind @ (StopKind::Trap | StopKind::Group(_)) => {
                 self.note_job(kind, listening);
                 if let Some(thread) = self.threads.get_mut(at) {
@@ -200,7 +204,12 @@ impl Tracee {
                 }
             }
             StopKind::Signal(signal) => {
-                if self.is_fatal(signal) {
+                if signal == libc::SIGURG
+                    && let Some(waits) = self.take_request(at, &s)
+                {
+                    let mode = if waits { Mode::Stopping } else { mode };
+                    State::Running(go_on(s, 0, mode)?)
+                } else if self.is_fatal(signal) {
                     let siginfo = s.siginfo()?;
                     if let Some(thread) = self.threads.get_mut(at) {
                         thread.held = true;
@@ -243,12 +252,19 @@ impl Tracee {
                     thread.zombie = false;
                     thread.held = false;
                     thread.newborn = false;
+                    thread.point = None;
                     thread.state = State::Running(running);
                 }
                 self.list_tids();
                 return Ok(());
             }
-            StopKind::Exit => self.handle_exit(at, s)?,
+            StopKind::Exit => {
+                // Whatever it asked, there is nobody left to answer.
+                if let Some(thread) = self.threads.get_mut(at) {
+                    thread.point = None;
+                }
+                self.handle_exit(at, s)?
+            }
             StopKind::Syscall | StopKind::Other(_) => State::Running(go_on(s, 0, mode)?),
         };
         self.put(tid, state);

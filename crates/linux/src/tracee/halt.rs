@@ -1,7 +1,7 @@
 //! A process standing still.
 
 use super::status;
-use super::{State, Tracee};
+use super::{NamedPoint, State, Tracee};
 use crate::error::{Error, Result};
 use crate::ptrace::{Resume, StopKind, Stopped, Waited};
 use std::time::{Duration, Instant};
@@ -46,6 +46,13 @@ impl<'a> Halt<'a> {
     /// Kernel helpers inside the process, which are not stopped.
     pub fn kernel_workers(&self) -> &[u32] {
         &self.tracee.workers
+    }
+
+    /// Points that the process named since the last checkpoint, and those at which threads stand
+    /// and wait for this one. Once it is taken, [`Tracee::points_taken`] is to be told; if it is
+    /// not, the next will be given them again.
+    pub fn points(&mut self) -> Vec<NamedPoint> {
+        self.tracee.list_points()
     }
 
     /// When the last thread had stopped.

@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod family;
 mod halt;
+mod points;
 mod stalls;
 mod status;
 mod stop;
@@ -34,6 +35,7 @@ pub(crate) use bell::{block, first_mask, set_of, signal_fd, take_signal};
 pub use error::{AttachError, Forbidden};
 pub use family::{Family, FamilyHalt, FamilyStop, FamilyWake};
 pub use halt::Halt;
+pub use points::{NamedPoint, Wish};
 pub use stalls::Stall;
 pub use stop::Stop;
 pub use wait::Wake;
@@ -89,6 +91,14 @@ pub enum Event {
         /// before its first instruction, until [`Family::release`].
         shares_memory: bool,
     },
+    /// A thread asks for something. It is held until it is answered, by [`Tracee::answer`] or
+    /// [`Tracee::points_taken`]; the others run.
+    Point {
+        /// The thread.
+        tid: u32,
+        /// What it asks.
+        wish: Wish,
+    },
 }
 
 impl Event {
@@ -141,6 +151,7 @@ pub struct Tracee {
     status_file: File,
     status: Status,
     task_dir: File,
+    points: points::Points,
     _stays_on_its_thread: PhantomData<*const ()>,
 }
 
@@ -160,6 +171,8 @@ struct Thread {
     zombie: bool,
     /// Interrupted system calls.
     waits: waits::Waits,
+    /// What it asks of us.
+    point: Option<points::Asking>,
 }
 
 #[derive(Debug)]
@@ -258,13 +271,14 @@ impl Tracee {
         status::machine(self.pid) != status::Machine::Other
     }
 
-    /// Lets go what is held for an event. A signal is delivered with the siginfo it came with.
+    /// Lets go what is held for an event, [`Event::Point`] excepted. A signal is delivered with the
+    /// siginfo it came with.
     ///
     /// # Errors
     /// None if the process was killed meanwhile; else the kernel's.
     pub fn release(&mut self) -> Result<()> {
         for thread in &mut self.threads {
-            if !thread.held {
+            if !thread.held || thread.point.is_some() {
                 continue;
             }
             thread.held = false;
@@ -366,6 +380,7 @@ impl Tracee {
                     seen: Instant::now(),
                     zombie: false,
                     waits: waits::Waits::default(),
+                    point: None,
                 },
             );
             self.list_tids();
