@@ -18,6 +18,7 @@ mod options;
 mod paranoid;
 mod pipeline;
 mod plan;
+mod points;
 mod populated;
 mod precopy;
 pub mod ranges;

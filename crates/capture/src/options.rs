@@ -50,6 +50,8 @@ pub struct Options {
     pub budget: Option<f64>,
     /// Pause that nine in ten boundaries should stay below. Rounds and rate follow.
     pub max_pause: Option<Duration>,
+    /// Take checkpoints only where the target names a point or asks for one; `hz` means nothing.
+    pub at_points: bool,
     /// Stop after this long.
     pub duration: Option<Duration>,
     /// Stop after this many checkpoints.
@@ -89,6 +91,7 @@ impl Default for Options {
             hz: 100.0,
             budget: None,
             max_pause: None,
+            at_points: false,
             duration: None,
             count: None,
             keep: Bound::default(),
@@ -108,8 +111,11 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Time between two ticks.
+    /// Time between two ticks. Longer than anything runs, if there are none.
     pub fn period(&self) -> Duration {
+        if self.at_points {
+            return Duration::from_secs(100 * 365 * 86_400);
+        }
         Duration::from_secs_f64(1.0 / self.hz)
     }
 }

@@ -10,6 +10,7 @@ use crate::engine::{Engine, Outcome, Prepared};
 use crate::options::Options;
 use crate::paranoid::{Checker, Findings};
 use crate::pipeline::Pipeline;
+use crate::points;
 use crate::stats::Stats;
 use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -89,7 +90,7 @@ pub fn record(
         arguments: identity::arguments(pid).unwrap_or_default(),
         pid,
         started_wall_ns: wall_ns(),
-        requested_hz: options.hz,
+        requested_hz: if options.at_points { 0.0 } else { options.hz },
         tracker: prepared.tracker().to_owned(),
         kernel: kernel_release(),
         writer_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -160,6 +161,8 @@ struct Goals {
     end: Option<Instant>,
     /// When the next tick is.
     due: Instant,
+    /// When to try again after a checkpoint that the target asked for could not be taken.
+    retry: Instant,
     /// Marks of the next checkpoint.
     marks: Marks,
     /// Processes that do not run before it.
@@ -224,6 +227,7 @@ impl Session<'_> {
             period: self.options.period(),
             end: self.options.duration.map(|d| self.engine.started() + d),
             due: self.engine.started(),
+            retry: self.engine.started(),
             // A launched target stands at its first instruction, and that is the first checkpoint.
             marks: Marks::FULL,
             held: self.engine.parts().0.pids().collect(),
@@ -264,16 +268,24 @@ impl Session<'_> {
         {
             return Ok(Some(Verdict::Limit("count")));
         }
-        if now >= goals.due {
-            let before = self.engine.taken();
-            let outcome = self.tick(goals.marks)?;
-            if self.engine.taken() > before && goals.marks != Marks::default() {
-                // The first checkpoint is behind us: what was held may go.
-                goals.marks = Marks::default();
-                for pid in std::mem::take(&mut goals.held) {
-                    self.engine.parts().0.release(pid)?;
+        let gates_due = self.engine.look_at_gates();
+        let asked = self.engine.parts().0.is_asked();
+        if asked {
+            let family = self.engine.parts().0;
+            family.decline_points(None, points::ANSWER_LIMIT)?;
+        }
+        if asked && now >= goals.retry && now < goals.due {
+            match self.tick_and_release(goals)? {
+                Some(Outcome::Taken) => {}
+                Some(Outcome::Event((pid, event))) => return self.event(pid, event, goals),
+                Some(Outcome::NotStopped(_)) | None => {
+                    goals.retry = Instant::now() + points::RETRY;
                 }
             }
+        }
+        if now >= goals.due {
+            let before = self.engine.taken();
+            let outcome = self.tick_and_release(goals)?;
             if self.engine.taken() > before {
                 self.steer(goals);
             }
@@ -296,6 +308,8 @@ impl Session<'_> {
             Some(goals.due),
             goals.end,
             Some(self.last_seen + SHOW_PERIOD),
+            gates_due,
+            self.engine.parts().0.is_asked().then_some(goals.retry),
         ];
         match self.wait(wake_at.into_iter().flatten().min())? {
             FamilyWake::Deadline => {
@@ -338,6 +352,19 @@ impl Session<'_> {
         let ticks = goals.period.as_secs_f64() * self.options.hz;
         let left_out = (ticks.round() as u32).saturating_sub(1);
         self.engine.skip(left_out, SkipReason::Budget);
+    }
+
+    /// A tick. If it took the first checkpoint, what was held until then goes on.
+    fn tick_and_release(&mut self, goals: &mut Goals) -> Result<Option<Outcome>, Error> {
+        let before = self.engine.taken();
+        let outcome = self.tick(goals.marks)?;
+        if self.engine.taken() > before && goals.marks != Marks::default() {
+            goals.marks = Marks::default();
+            for pid in std::mem::take(&mut goals.held) {
+                self.engine.parts().0.release(pid)?;
+            }
+        }
+        Ok(outcome)
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<FamilyWake, Error> {
@@ -392,6 +419,8 @@ impl Session<'_> {
                 shares_memory: true,
                 ..
             } => {}
+            // The thread stands there until `step` has taken a checkpoint, or told it so.
+            Event::Point { tid, wish } => self.engine.point(pid, tid, wish)?,
             Event::Born { parent, .. } => {
                 let made = self.engine.born(pid, parent);
                 self.joined(pid, made)?;
@@ -477,6 +506,7 @@ impl Session<'_> {
         };
         let notes = notes(&self.engine.gaps());
         // The target first: whatever storing still takes is not its business.
+        self.engine.close_gates();
         let skipped = self.engine.skipped();
         let (family, mut pipeline) = self.engine.into_parts();
         if ended.is_none()

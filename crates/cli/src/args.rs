@@ -81,6 +81,10 @@ pub struct CaptureArgs {
     /// as needed.
     #[arg(long, value_name = "TIME", value_parser = units::time)]
     pub max_pause: Option<Duration>,
+    /// Take checkpoints only where the program names a point or asks for one (docs/points.md), at
+    /// the start, and at the end.
+    #[arg(long, conflicts_with_all = ["hz", "budget", "max_pause"])]
+    pub at_points: bool,
     /// Stop after this time, e.g. 500ms, 30s, 2m, 1h.
     #[arg(long = "for", value_name = "TIME", value_parser = units::time)]
     pub duration: Option<Duration>,

@@ -11,6 +11,11 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("targets")
 }
 
+/// The root of the workspace.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
 /// `target/<profile>` of the build that this executable belongs to.
 fn profile_directory() -> Result<PathBuf> {
     let exe = std::env::current_exe().context("the path of the test executable")?;
@@ -88,7 +93,8 @@ pub fn target(name: &str) -> Result<PathBuf> {
     let mut compiler = match kind {
         "c" => {
             let mut c = Command::new("cc");
-            c.args([level, "-g", "-pthread"]);
+            c.args([level, "-g", "-pthread", "-I"]);
+            c.arg(workspace().join("include"));
             c
         }
         "cpp" => {
@@ -109,6 +115,14 @@ pub fn target(name: &str) -> Result<PathBuf> {
     let mut text = std::fs::read(&source).with_context(|| source.display().to_string())?;
     text.extend(std::fs::read(sources().join("common.h")).unwrap_or_default());
     text.extend(format!("{compiler:?}").bytes());
+    let points = workspace().join("crates/points/src");
+    for file in [
+        workspace().join("include/stillframe/points.h"),
+        points.join("lib.rs"),
+        points.join("ask.rs"),
+    ] {
+        text.extend(std::fs::read(file).unwrap_or_default());
+    }
     let hash = xxhash_rust::xxh3::xxh3_64(&text);
     let dir = profile_directory()?.join("e2e-targets");
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
@@ -117,6 +131,23 @@ pub fn target(name: &str) -> Result<PathBuf> {
         return Ok(exe);
     }
     let partial = dir.join(format!("{stem}-{hash:016x}.{}", std::process::id()));
+    let library = tempfile::tempdir()?;
+    if kind == "rs" && text.windows(17).any(|w| w == b"stillframe_points") {
+        // As a program outside of this workspace would have it: a library of its own.
+        let mut c = Command::new("rustc");
+        c.args(["--edition", "2024", "-O", "--crate-type", "rlib"]);
+        c.args(["--crate-name", "stillframe_points", "--out-dir"]);
+        c.arg(library.path()).arg(points.join("lib.rs"));
+        match c.status() {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(NoCompiler("rustc".to_owned()).into());
+            }
+            status => ensure!(status?.success(), "stillframe_points does not compile"),
+        }
+        let rlib = library.path().join("libstillframe_points.rlib");
+        compiler.arg("--extern");
+        compiler.arg(format!("stillframe_points={}", rlib.display()));
+    }
     let out = match compiler.arg(&source).arg("-o").arg(&partial).output() {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             return Err(NoCompiler(compiler.get_program().to_string_lossy().into_owned()).into());

@@ -12,6 +12,7 @@ pub mod copy;
 pub mod error;
 pub mod features;
 pub mod files;
+pub mod gates;
 pub mod inject;
 pub mod launch;
 pub mod pagemap;

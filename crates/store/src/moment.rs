@@ -1,4 +1,5 @@
-//! Moments as people write them: `42`, `12.5s`, `-3s`, `500ms`, `first`, `last`, `crash`, `exit`.
+//! Moments as people write them: `42`, `12.5s`, `-3s`, `500ms`, `first`, `last`, `crash`, `exit`,
+//! `point:NAME`.
 
 use crate::Error;
 use crate::retention::ledger::Ledger;
@@ -27,6 +28,13 @@ pub enum Moment {
     Exit,
     /// The one with this name.
     Tag(String),
+    /// The one that carries this name, given by the program.
+    Point {
+        /// The name.
+        name: String,
+        /// Which of them, counted from 1; the last without it.
+        number: Option<u64>,
+    },
 }
 
 /// Longest name of a moment, bytes.
@@ -45,6 +53,9 @@ pub fn is_tag(text: &str) -> bool {
         && text.bytes().all(goes_on)
 }
 
+/// What comes before the name of a point.
+const POINT: &str = "point:";
+
 impl std::str::FromStr for Moment {
     type Err = Error;
 
@@ -58,6 +69,9 @@ impl std::str::FromStr for Moment {
             _ if is_tag(text) => return Ok(Self::Tag(text.to_owned())),
             _ => {}
         }
+        if let Some(name) = text.strip_prefix(POINT) {
+            return point(name).ok_or_else(wrong);
+        }
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             return text.parse().map(Self::Number).map_err(|_| wrong());
         }
@@ -67,6 +81,22 @@ impl std::str::FromStr for Moment {
         }
         .ok_or_else(wrong)
     }
+}
+
+/// `NAME` or `NAME#3`. A name that itself ends so needs a number behind it.
+fn point(text: &str) -> Option<Moment> {
+    let numbered = text.rsplit_once('#').and_then(|(name, number)| {
+        let digits = number.bytes().all(|b| b.is_ascii_digit());
+        Some((name, number.parse().ok().filter(|n| digits && *n > 0)?))
+    });
+    let (name, number) = match numbered {
+        Some((name, number)) => (name, Some(number)),
+        None => (text, None),
+    };
+    (!name.is_empty()).then(|| Moment::Point {
+        name: name.to_owned(),
+        number,
+    })
 }
 
 /// A number with a unit: ns, us, ms, s, m or h. At most nine decimals count.
@@ -114,6 +144,10 @@ impl fmt::Display for Moment {
             Self::Crash => f.write_str("crash"),
             Self::Exit => f.write_str("exit"),
             Self::Tag(name) => f.write_str(name),
+            Self::Point { name, number } => {
+                write!(f, "{POINT}{name}")?;
+                number.map_or(Ok(()), |n| write!(f, "#{n}"))
+            }
         }
     }
 }
@@ -133,7 +167,8 @@ impl fmt::Display for Shown {
 }
 
 impl Moment {
-    /// The checkpoint it means, among `rows` of a recording of `length_ns`.
+    /// The checkpoint it means, among `rows` of a recording of `length_ns`. Points are not in rows,
+    /// and not found here.
     pub(crate) fn find(
         &self,
         rows: &[Row],
@@ -169,6 +204,7 @@ impl Moment {
             }
             Self::Crash => marked(Marks::CRASH),
             Self::Exit => marked(Marks::EXIT),
+            Self::Point { .. } => None,
         }
     }
 }
@@ -185,11 +221,15 @@ pub(crate) fn available(rows: &[Row], ledger: &Ledger, dir: &Path) -> String {
         .take(20)
         .map(|t| format!(", {t}"))
         .collect();
-    let marks: Vec<String> = [(Marks::CRASH, "crash"), (Marks::EXIT, "exit")]
-        .into_iter()
-        .filter(|(mark, _)| rows.iter().any(|r| r.tick.marks.contains(*mark)))
-        .map(|(_, name)| format!(", {name}"))
-        .collect();
+    let marks: Vec<String> = [
+        (Marks::CRASH, "crash"),
+        (Marks::EXIT, "exit"),
+        (Marks::POINT, "points"),
+    ]
+    .into_iter()
+    .filter(|(mark, _)| rows.iter().any(|r| r.tick.marks.contains(*mark)))
+    .map(|(_, name)| format!(", {name}"))
+    .collect();
     format!(
         "{} has checkpoints {} to {}, from {} to {}, first, last{}{}",
         dir.display(),
@@ -218,11 +258,18 @@ pub(crate) fn removed(number: u64, rows: &[Row], ledger: &Ledger) -> Option<Stri
 }
 
 /// Splits `REC@42` into the recording's path and the moment. A path that itself has an `@` is taken
-/// whole if it exists.
+/// whole if it exists. The name of a point may have one.
 ///
 /// # Errors
 /// If what follows the last `@` is not a moment.
 pub fn split_moment(text: &str) -> Result<(PathBuf, Option<Moment>), Error> {
+    if let Some((path, name)) = text.split_once("@point:")
+        && !name.is_empty()
+        && !Path::new(text).exists()
+    {
+        let moment = text.get(path.len() + 1..).unwrap_or_default().parse()?;
+        return Ok((path.into(), Some(moment)));
+    }
     match text.rsplit_once('@') {
         None => Ok((text.into(), None)),
         Some((path, moment)) => match moment.parse() {
@@ -259,6 +306,13 @@ mod tests {
         .to_vec()
     }
 
+    fn named(name: &str, number: Option<u64>) -> Moment {
+        Moment::Point {
+            name: name.to_owned(),
+            number,
+        }
+    }
+
     #[test]
     fn what_people_write() {
         for (text, want) in [
@@ -275,6 +329,14 @@ mod tests {
             ("before-42.x_", Some(Moment::Tag("before-42.x_".into()))),
             ("_", Some(Moment::Tag("_".into()))),
             ("a b", None),
+            ("point:epoch done", Some(named("epoch done", None))),
+            ("point:a#3", Some(named("a", Some(3)))),
+            ("point:a#3#1", Some(named("a#3", Some(1)))),
+            ("point:a#", Some(named("a#", None))),
+            ("point:a#0", Some(named("a#0", None))),
+            ("point:a#+1", Some(named("a#+1", None))),
+            ("point:", None),
+            ("point:#1", None),
             ("", None),
             ("-", None),
             ("s", Some(Moment::Tag("s".into()))),
@@ -347,6 +409,10 @@ mod tests {
             split_moment("r@here").unwrap(),
             ("r".into(), Some(Moment::Tag("here".into())))
         );
+        let (path, moment) = split_moment("a@b/r@point:me@home#2").unwrap();
+        assert_eq!(path, Path::new("a@b/r"));
+        assert_eq!(moment, Some(named("me@home", Some(2))));
+        assert_eq!(moment.unwrap().to_string(), "point:me@home#2");
     }
 
     proptest! {

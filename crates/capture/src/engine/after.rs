@@ -141,6 +141,10 @@ impl Engine {
                     event: Event::ThreadsChanged | Event::JobStopped | Event::JobContinued,
                     ..
                 } => {}
+                FamilyWake::Event {
+                    pid,
+                    event: Event::Point { tid, wish },
+                } => self.point(pid, tid, wish)?,
                 FamilyWake::Event { pid, event } => self.pending = Some((pid, event)),
                 FamilyWake::Deadline | FamilyWake::Descriptor(_) => {
                     if self.pipeline.has_room_for_pages() {

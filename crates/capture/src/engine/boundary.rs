@@ -8,12 +8,13 @@ use crate::control::Cost;
 use crate::ledger::nanos;
 use crate::paranoid::Witness;
 use crate::pipeline::{BATCH_PAGES, Batch, Pipeline, QUEUE_BATCHES};
+use crate::points;
 use crate::ranges::pages;
 use crate::space::Space;
 use crate::strategy::Strategy;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use stillframe_image::account::{Hot, StopKind, ThreadStall};
-use stillframe_image::{Checkpoint, Marks, Phases, SigInfo, Tick};
+use stillframe_image::{Checkpoint, Marks, Phases, Point, SigInfo, Tick};
 use stillframe_linux::copy::PageArena;
 use stillframe_linux::tracee::FamilyStop;
 
@@ -124,6 +125,15 @@ impl Engine {
                 witnesses.push(member.space.witness(arena)?);
             }
         }
+        let mut points = Vec::new();
+        for member in self.members.iter().filter(|m| m.stands) {
+            if let Some(mut process) = halt.process(member.pid) {
+                points::list(&mut process, member.space.id(), &mut points);
+            }
+        }
+        if !points.is_empty() {
+            tick.marks = tick.marks.with(Marks::POINT);
+        }
         // Being paranoid is no part of the pause that is reported.
         clock.lap();
         if after {
@@ -157,7 +167,7 @@ impl Engine {
         }
         self.ledger
             .stop(StopKind::Boundary, begun, tick.pause_ns(), dirty);
-        self.commit(tick, dirty, after, witnesses);
+        self.commit(tick, dirty, after, witnesses, points)?;
         Ok(Made::Standing)
     }
 
@@ -179,7 +189,14 @@ impl Engine {
     }
 
     /// The boundary stands: puts the checkpoint together and chooses the hot pages for the next.
-    fn commit(&mut self, tick: &mut Tick, dirty: u64, after: bool, witnesses: Vec<Witness>) {
+    fn commit(
+        &mut self,
+        tick: &mut Tick,
+        dirty: u64,
+        after: bool,
+        witnesses: Vec<Witness>,
+        points: Vec<Point>,
+    ) -> Result<(), Error> {
         self.note_stalls();
         let mut threads = 0;
         let mut running = 0;
@@ -222,10 +239,14 @@ impl Engine {
         let checkpoint = Checkpoint {
             processes,
             account: self.ledger.close(),
-            points: Vec::new(),
+            points,
         };
         self.pipeline.commit(Box::new(checkpoint), *tick, witnesses);
+        for member in self.members.iter().filter(|m| m.stands) {
+            self.family.points_taken(member.pid, self.next.0)?;
+        }
         self.next.0 += 1;
+        Ok(())
     }
 
     /// How long each thread stood still goes on account.

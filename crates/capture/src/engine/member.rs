@@ -1,6 +1,7 @@
 //! One recorded process.
 
 use crate::Error;
+use crate::points::Points;
 use crate::space::Space;
 use crate::state::State;
 use stillframe_image::{Gap, ProcessImage, SpaceId};
@@ -17,6 +18,8 @@ pub struct Member {
     pub space: Space,
     /// Everything else.
     pub state: State,
+    /// How it knows that it is recorded.
+    pub points: Points,
     /// Whether it stood still at the last boundary, and so is in that checkpoint.
     pub stands: bool,
     /// The thread through which /proc is read.
@@ -25,12 +28,13 @@ pub struct Member {
 
 impl Member {
     /// Of a process that is looked at through its main thread.
-    pub const fn new(pid: u32, parent: Option<SpaceId>, space: Space, state: State) -> Self {
+    pub fn new(pid: u32, parent: Option<SpaceId>, space: Space, state: State) -> Self {
         Self {
             pid,
             parent,
             space,
             state,
+            points: Points::new(pid),
             stands: false,
             via: pid,
         }

@@ -32,7 +32,7 @@ use stillframe_image::{CheckpointId, Gap, Marks, SigInfo, SpaceId, Tick};
 use stillframe_linux::copy::PageArena;
 use stillframe_linux::inject::Injector;
 use stillframe_linux::proc::status::Status;
-use stillframe_linux::tracee::{Event, Family, FamilyStop, Stop};
+use stillframe_linux::tracee::{Event, Family, FamilyStop, Stop, Wish};
 
 /// Boundaries made for one checkpoint, at most. All pages are copied inside the last one.
 const ATTEMPTS: u32 = 4;
@@ -102,10 +102,11 @@ impl Engine {
         witnesses: Option<Receiver<PageArena>>,
     ) -> Self {
         let Prepared {
-            family,
+            mut family,
             trackers,
             members,
         } = prepared;
+        family.hold_at_points(options.at_points);
         let started = Instant::now();
         let next_space = members.iter().map(|m| m.space.id().0 + 1).max();
         Self {
@@ -172,6 +173,7 @@ impl Engine {
     }
 
     fn set_up(&mut self, pid: u32, id: SpaceId, parent: Option<SpaceId>) -> Result<Member, Error> {
+        self.family.hold_at_points(self.options.at_points);
         setup::member(
             &mut self.family,
             pid,
@@ -205,6 +207,38 @@ impl Engine {
     /// Checkpoints handed to the pipeline.
     pub const fn taken(&self) -> u64 {
         self.next.0
+    }
+
+    /// A thread stands at a point. A boundary answers it, but for what can be told at once.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn point(&mut self, pid: u32, tid: u32, wish: Wish) -> Result<(), Error> {
+        if !self.members.iter().any(|m| m.pid == pid) {
+            // It is not recorded, so there is nothing to wait for.
+            self.family.decline_points(Some(pid), Duration::ZERO)?;
+        } else if wish == Wish::Count {
+            self.family.answer(pid, tid, self.next.0)?;
+        }
+        Ok(())
+    }
+
+    /// Opens gates that are new, where it is time to, and tells when it is again.
+    pub fn look_at_gates(&mut self) -> Option<Instant> {
+        let mut due = None;
+        for member in &mut self.members {
+            let (next, written) = member.points.look();
+            if written {
+                member.space.touched();
+            }
+            due = [due, next].into_iter().flatten().min();
+        }
+        due
+    }
+
+    /// Closes the gates: the target is about to be alone.
+    pub fn close_gates(&mut self) {
+        self.members.iter_mut().for_each(|m| m.points.close());
     }
 
     /// Notes ticks that were due and not taken.

@@ -34,6 +34,7 @@ pub fn options(args: &CaptureArgs, name: &Path) -> Options {
             _ => args.budget,
         },
         max_pause: args.max_pause,
+        at_points: args.at_points,
         duration: args.duration,
         count: args.count,
         keep: args.keep.unwrap_or_default(),

@@ -8,6 +8,7 @@ pub mod instant;
 pub mod interrupt;
 pub mod loads;
 pub mod paranoid;
+pub mod points;
 pub mod privilege;
 pub mod report;
 pub mod retention;
@@ -33,6 +34,7 @@ pub fn all() -> Vec<Scenario> {
         tree::SCENARIOS,
         signals::SCENARIOS,
         interrupt::SCENARIOS,
+        points::SCENARIOS,
         gdb::SCENARIOS,
         bench::SCENARIOS,
         report::SCENARIOS,

@@ -1,7 +1,8 @@
-//! The GNU build-id of an ELF file.
+//! The GNU build-id of an ELF file, and its notes.
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 /// Program headers looked at. Real files have about a dozen.
@@ -49,21 +50,40 @@ pub fn build_id(file: &File) -> io::Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
-fn find(mut notes: &[u8], align: usize) -> Option<&[u8]> {
-    loop {
-        let name_length = usize::try_from(quarter(notes, 0)?).ok()?;
-        let length = usize::try_from(quarter(notes, 4)?).ok()?;
-        let sort = quarter(notes, 8)?;
-        let name = notes.get(12..12_usize.checked_add(name_length)?)?;
-        let start = 12_usize
+fn find(bytes: &[u8], align: usize) -> Option<&[u8]> {
+    notes(bytes, align)
+        .find(|n| n.sort == 3 && n.name == b"GNU\0" && (1..=LONGEST).contains(&n.place.len()))
+        .and_then(|n| bytes.get(n.place))
+}
+
+/// A note.
+pub(crate) struct Note<'a> {
+    /// Its type.
+    pub(crate) sort: u32,
+    /// Whose it is, with its terminator.
+    pub(crate) name: &'a [u8],
+    /// Where among the bytes its description is. It may reach past their end.
+    pub(crate) place: Range<usize>,
+}
+
+/// The notes in `bytes`, up to the first that is not whole.
+pub(crate) fn notes(bytes: &[u8], align: usize) -> impl Iterator<Item = Note<'_>> {
+    let mut at = Some(0);
+    std::iter::from_fn(move || {
+        let rest = bytes.get(at?..)?;
+        let name_length = usize::try_from(quarter(rest, 0)?).ok()?;
+        let length = usize::try_from(quarter(rest, 4)?).ok()?;
+        let sort = quarter(rest, 8)?;
+        let name = rest.get(12..12_usize.checked_add(name_length)?)?;
+        // A note takes at least twelve bytes, so this ends.
+        let start = at?
+            .checked_add(12)?
             .checked_add(name_length)?
             .checked_next_multiple_of(align)?;
-        let end = start.checked_add(length)?;
-        if sort == 3 && name == b"GNU\0" && (1..=LONGEST).contains(&length) {
-            return notes.get(start..end);
-        }
-        notes = notes.get(end.checked_next_multiple_of(align)?..)?;
-    }
+        let place = start..start.checked_add(length)?;
+        at = place.end.checked_next_multiple_of(align);
+        Some(Note { sort, name, place })
+    })
 }
 
 /// Up to `length` bytes from `offset`; fewer at the end of the file.
@@ -88,15 +108,15 @@ fn read(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u64> {
+pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn quarter(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn quarter(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn half(bytes: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn half(bytes: &[u8], at: usize) -> Option<usize> {
     Some(usize::from(u16::from_le_bytes(
         *bytes.get(at..)?.first_chunk()?,
     )))

@@ -5,7 +5,7 @@
 //! with O_PATH, which has no side effects (a FIFO does not block, a device does nothing), its
 //! device and inode are compared with those of the mapping, and only then is it opened for reading.
 
-mod elf;
+pub(crate) mod elf;
 
 pub use elf::build_id;
 

@@ -49,7 +49,8 @@ pub enum Wish {
 pub struct NamedPoint {
     /// The thread.
     pub tid: u32,
-    /// The name as the process gave it, 1 to 255 bytes.
+    /// The name as the process gave it, at most 255 bytes. Empty only where a checkpoint was asked
+    /// for without one.
     pub name: Vec<u8>,
 }
 
@@ -171,7 +172,7 @@ impl Tracee {
         for thread in &mut self.threads {
             if let Some(point) = &mut thread.point {
                 point.listed = point.standing;
-                if point.listed && point.wish != Wish::Count && !point.name.is_empty() {
+                if point.listed && point.wish != Wish::Count {
                     all.push(NamedPoint {
                         tid: thread.tid,
                         name: point.name.clone(),
@@ -186,6 +187,13 @@ impl Tracee {
     /// and wait. `None` if the stop carries no request.
     pub(super) fn take_request(&mut self, at: usize, s: &Stopped) -> Option<bool> {
         let request = read(s)?;
+        if self.guest.is_some() {
+            // It is no process of its own, and not recorded; nor is its host's gate to be closed.
+            if let Err(error) = give(s, DECLINED) {
+                tracing::debug!(tid = s.tid(), %error, "a point was not answered");
+            }
+            return Some(false);
+        }
         if request.wish == Wish::Point && !self.points.all_ask {
             if self.points.passed.len() >= POINTS_LIMIT {
                 self.points.dropped += 1;

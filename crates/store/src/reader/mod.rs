@@ -24,7 +24,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use stillframe_image::section::{Section, SectionKey, SectionKind};
 use stillframe_image::tree::Node;
 use stillframe_image::{
-    Account, AddressSpace, Checkpoint, CheckpointId, PageNumber, Point, ProcessImage, SpaceId, Tree,
+    Account, AddressSpace, Checkpoint, CheckpointId, Marks, PageNumber, Point, ProcessImage,
+    SpaceId, Tree,
 };
 
 /// Objects kept open.
@@ -424,11 +425,42 @@ impl Recording {
     /// The checkpoint that a moment means.
     ///
     /// # Errors
-    /// [`Error::NoMoment`], which says what moments there are.
+    /// [`Error::NoMoment`], which says what moments there are; damage, if it is in the points.
     pub fn resolve(&self, moment: &Moment) -> Result<CheckpointId, Error> {
-        moment
-            .find(self.rows(), self.length_ns(), &self.list.ledger)
-            .ok_or_else(|| self.no_moment(&moment.to_string()))
+        let found = match moment {
+            Moment::Point { name, number } => self.named(name.as_bytes(), *number)?,
+            _ => moment.find(self.rows(), self.length_ns(), &self.list.ledger),
+        };
+        found.ok_or_else(|| self.no_moment(&moment.to_string()))
+    }
+
+    /// The checkpoint that carries the `number`th point of this name, counted from 1, or the last.
+    fn named(&self, name: &[u8], number: Option<u64>) -> Result<Option<CheckpointId>, Error> {
+        let marked = |row: &&Row| row.tick.marks.contains(Marks::POINT);
+        let count = |id| -> Result<u64, Error> {
+            let points = self.points(id)?;
+            Ok(points.iter().filter(|p| p.name == name).count() as u64)
+        };
+        let rows = self.rows().iter().filter(marked);
+        match number {
+            Some(mut left) => {
+                for row in rows {
+                    let here = count(row.id)?;
+                    if here >= left {
+                        return Ok(Some(row.id));
+                    }
+                    left -= here;
+                }
+            }
+            None => {
+                for row in rows.rev() {
+                    if count(row.id)? > 0 {
+                        return Ok(Some(row.id));
+                    }
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// How long it recorded, as far as is known.

@@ -62,15 +62,24 @@ fn header(out: &mut impl Write, name: &str, recording: &Recording) -> std::io::R
     let header = recording.header();
     writeln!(
         out,
-        "{}: {} (pid {}), from {}, {} Hz asked, tracker {}, kernel {}",
+        "{}: {} (pid {}), from {}, {} asked, tracker {}, kernel {}",
         output::printable(name.as_bytes()),
         command_line(&header.arguments, &header.program),
         header.pid,
         units::show_wall(header.started_wall_ns),
-        header.requested_hz,
+        asked(header.requested_hz),
         output::printable(header.tracker.as_bytes()),
         output::printable(header.kernel.as_bytes()),
     )
+}
+
+/// The rate asked for; 0 is one by the program's points alone.
+fn asked(hz: f64) -> String {
+    if hz > 0.0 {
+        format!("{hz} Hz")
+    } else {
+        "points".to_owned()
+    }
 }
 
 /// Seconds with milliseconds' worth of digits.
@@ -320,7 +329,7 @@ fn footer(out: &mut impl Write, recording: &Recording) -> std::io::Result<()> {
     let reached = match totals.hz {
         Some(hz) => format!(
             "{hz:.2} Hz reached of {} asked",
-            recording.header().requested_hz
+            asked(recording.header().requested_hz).trim_end_matches(" Hz")
         ),
         None => "no rate to speak of".to_owned(),
     };

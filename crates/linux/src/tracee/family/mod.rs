@@ -26,6 +26,7 @@
 mod births;
 mod descendants;
 mod leave;
+mod points;
 mod stop;
 mod wait;
 
