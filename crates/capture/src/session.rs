@@ -276,7 +276,11 @@ impl Session<'_> {
         }
         if asked && now >= goals.retry && now < goals.due {
             match self.tick_and_release(goals)? {
-                Some(Outcome::Taken) => {}
+                Some(Outcome::Taken) => {
+                    if let Some((pid, event)) = self.engine.complete()? {
+                        return self.event(pid, event, goals);
+                    }
+                }
                 Some(Outcome::Event((pid, event))) => return self.event(pid, event, goals),
                 Some(Outcome::NotStopped(_)) | None => {
                     goals.retry = Instant::now() + points::RETRY;
