@@ -1,6 +1,12 @@
 //! The C header under every compiler, language and linkage at hand, and what it costs where nobody
 //! records.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests, which stand outside of them"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
