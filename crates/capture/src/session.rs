@@ -6,13 +6,12 @@
 
 use crate::Error;
 use crate::control::{self, Control, Cost};
-use crate::engine::{Engine, Outcome, Prepared};
+use crate::engine::{Engine, Outcome, Prepared, processors};
 use crate::options::Options;
 use crate::paranoid::{Checker, Findings};
 use crate::pipeline::Pipeline;
 use crate::points;
 use crate::stats::Stats;
-use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -217,8 +216,7 @@ fn control(options: &Options) -> Option<Control> {
         budget: options.budget,
         max_pause: options.max_pause,
     };
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    Some(Control::new(goals, processors))
+    Some(Control::new(goals, processors()))
 }
 
 impl Session<'_> {

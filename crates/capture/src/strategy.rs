@@ -31,17 +31,20 @@ pub struct Strategy {
     page_ns: f64,
     /// Pages that a boundary made again had to copy.
     again: f64,
+    processors: usize,
 }
 
 impl Strategy {
-    /// As the user wishes, with what is typical as long as nothing has been measured.
-    pub const fn new(wish: Copying) -> Self {
+    /// As the user wishes, with what is typical as long as nothing has been measured. `processors`:
+    /// of this machine.
+    pub const fn new(wish: Copying, processors: usize) -> Self {
         Self {
             wish,
             conflict: 0.1,
             stop_ns: 300_000.0,
             page_ns: 1000.0,
             again: 50.0,
+            processors,
         }
     }
 
@@ -69,13 +72,23 @@ impl Strategy {
     }
 
     /// What things cost now, for the choice of hot pages. `after`: whether pages are copied after
-    /// the boundary. `running`: threads that would otherwise run.
-    pub fn costs(&self, after: bool, running: usize) -> Costs {
+    /// the boundary. `running`: threads that would otherwise run. `saves`: whether conflicts are
+    /// repaired from what the tracker saved. `logs`: whether it knows what was written without
+    /// looking at everything.
+    pub fn costs(&self, after: bool, running: usize, saves: bool, logs: bool) -> Costs {
+        let usual = Costs::default();
         let costs = Costs {
             copy: self.page_ns,
-            repair: self.stop_ns,
+            // Where the target fills the processors, it pays for our time, too.
+            after: if running >= self.processors {
+                self.page_ns
+            } else {
+                usual.after
+            },
+            repair: if saves { 0.0 } else { self.stop_ns },
+            skip: if logs { 0.0 } else { usual.skip },
             threads: running.max(1) as f64,
-            ..Costs::default()
+            ..usual
         };
         if after { costs } else { costs.all_in_stop() }
     }
@@ -103,14 +116,14 @@ mod tests {
 
     #[test]
     fn few_pages_are_copied_in_the_stop_and_many_after_it() {
-        let mut strategy = Strategy::new(Copying::Auto);
+        let mut strategy = Strategy::new(Copying::Auto, 2);
         assert!(!strategy.after(3));
         assert!(strategy.after(1000));
     }
 
     #[test]
     fn a_target_that_always_conflicts_is_copied_in_the_stop_and_tried_again_later() {
-        let mut strategy = Strategy::new(Copying::Auto);
+        let mut strategy = Strategy::new(Copying::Auto, 2);
         let mut tried = 0;
         for _ in 0..1000 {
             if strategy.after(200) {
@@ -132,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_user_has_the_last_word() {
-        assert!(!Strategy::new(Copying::Now).after(100_000));
-        assert!(Strategy::new(Copying::After).after(1));
+        assert!(!Strategy::new(Copying::Now, 2).after(100_000));
+        assert!(Strategy::new(Copying::After, 2).after(1));
     }
 }

@@ -216,7 +216,8 @@ impl Engine {
             running,
             ..Cost::default()
         };
-        let costs = self.strategy.costs(after, running);
+        let (saves, logs) = (self.trackers.saves(), self.trackers.logs());
+        let costs = self.strategy.costs(after, running, saves, logs);
         let room = if self.options.exact_account {
             LOGGED_FAULTS
         } else {

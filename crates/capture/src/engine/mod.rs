@@ -26,6 +26,7 @@ use crate::tracker::Trackers;
 use boundary::Made;
 use crossbeam_channel::Receiver;
 use member::Member;
+use std::num::NonZero;
 use std::time::{Duration, Instant};
 use stillframe_image::account::{SkipReason, StopKind};
 use stillframe_image::{CheckpointId, Gap, Marks, SigInfo, SpaceId, Tick};
@@ -59,6 +60,11 @@ pub enum Outcome {
 
 /// An event, and the process that it is about.
 pub type Happened = (u32, Event);
+
+/// Processors that we and the target may use.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
 
 /// The capture side of a recording.
 #[derive(Debug)]
@@ -116,7 +122,7 @@ impl Engine {
             next_space: next_space.unwrap_or(0),
             pipeline,
             pace: Pace::default(),
-            strategy: Strategy::new(options.copying),
+            strategy: Strategy::new(options.copying, processors()),
             ledger: Ledger::new(started, options.exact_account),
             options,
             started,

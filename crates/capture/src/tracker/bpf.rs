@@ -80,6 +80,11 @@ impl Hub {
         })
     }
 
+    /// Whether it can say that the log holds all that was written.
+    pub const fn is_complete(&self) -> bool {
+        self.calls
+    }
+
     fn drain(&mut self) -> Result<()> {
         self.drained.clear();
         let drained = self.log.drain(&mut self.drained)?;

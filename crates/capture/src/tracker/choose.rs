@@ -70,6 +70,19 @@ impl Trackers {
         }
     }
 
+    /// Whether pages written before they are copied are had from what the tracker saved.
+    pub const fn saves(&self) -> bool {
+        matches!(self.kind, Kind::Bpf(_))
+    }
+
+    /// Whether what was written is known without looking at everything.
+    pub fn logs(&self) -> bool {
+        match &self.kind {
+            Kind::Bpf(hub) => hub.borrow().is_complete(),
+            Kind::WpAsync | Kind::SoftDirty => false,
+        }
+    }
+
     /// Sets one up in a stopped process.
     ///
     /// # Errors
