@@ -1,4 +1,4 @@
-//! Over the fake of `stillframe_linux::softdirty`'s own tests, for the kernels at hand have no
+//! Over the fake of `stillframe_linux::softdirty`'s own tests, for the kernel at hand has no
 //! soft-dirty bits. The scanner is a real one, over ourselves: at the fake's addresses nothing is
 //! mapped, so to it all pages there are absent.
 #![allow(
