@@ -171,8 +171,16 @@ impl Space {
     }
 
     /// Decides which pages are copied while the target stands still: all, or the hot ones only.
+    /// Unprotected pages, which are found written where their memory is new, are not among either:
+    /// they are copied at the boundary in any case.
     pub fn divide(&mut self, all: bool) {
         self.dirty();
+        let hot = self.hot.unprotected();
+        if !hot.is_empty() {
+            let mut rest = Vec::new();
+            split(&self.found.dirty, hot, &mut Vec::new(), &mut rest);
+            self.found.dirty = rest;
+        }
         self.now.clear();
         self.later.clear();
         if all {
@@ -185,6 +193,14 @@ impl Space {
                 &mut self.later,
             );
         }
+    }
+
+    /// Before a boundary: all but the hot pages are copied while the target runs. The hot ones, which
+    /// will be written again, are left to the boundary, which finds them although they are
+    /// protected now.
+    pub fn divide_early(&mut self) {
+        self.divide(false);
+        self.carried.append(&mut self.now);
     }
 
     /// Decides what of the written pages must be copied while the target stands still. Returns

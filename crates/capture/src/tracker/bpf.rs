@@ -13,6 +13,7 @@
 
 use super::{Found, Refused, Tracker, WpAsync};
 use crate::layout::Layout;
+use crate::ranges::{join, split};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -133,6 +134,8 @@ pub struct Bpf {
     scanned: Instant,
     /// We wrote to the target ourselves.
     touched: bool,
+    /// Pages left unprotected by the last look: a write to one does not fault.
+    unprotected: Vec<Range<u64>>,
 }
 
 impl Bpf {
@@ -163,6 +166,7 @@ impl Bpf {
             scan_ns: 200_000.0,
             scanned: Instant::now(),
             touched: true,
+            unprotected: Vec::new(),
         })
     }
 }
@@ -195,6 +199,24 @@ impl Bpf {
         }
         queue.pages.clear();
         Ok(quiet && !lost)
+    }
+
+    /// Pages in `skip` stay unprotected; those that were left so by the last look and are no longer
+    /// among them are looked at, too, whether they faulted or not.
+    fn leave_unprotected(&mut self, skip: &[Range<u64>]) {
+        if self.unprotected == skip {
+            return;
+        }
+        let mut inside = Vec::new();
+        split(
+            &self.unprotected,
+            skip,
+            &mut inside,
+            &mut self.candidates,
+        );
+        join(&mut self.candidates);
+        self.unprotected.clear();
+        self.unprotected.extend_from_slice(skip);
     }
 }
 
@@ -229,6 +251,7 @@ impl Tracker for Bpf {
     ) -> Result<()> {
         let begun = Instant::now();
         let known = self.take_candidates()? && !self.inner.has_fresh();
+        self.leave_unprotected(skip);
         let likely = self.candidates.len() as f64 * self.candidate_ns;
         if known && self.scanned.elapsed() < TRUST && likely < self.scan_ns {
             self.inner

@@ -9,7 +9,7 @@
 
 use super::{Found, Refused, Tracker, next_run};
 use crate::layout::{Layout, Tracking};
-use crate::ranges::{Pieces, intersect, join, push};
+use crate::ranges::{Pieces, join, push, subtract};
 use std::ops::Range;
 use stillframe_image::{CheckpointId, PAGE_SIZE};
 use stillframe_linux::Result;
@@ -159,27 +159,6 @@ impl WpAsync {
             join(&mut found.dirty);
         }
     }
-
-    /// Checks the ranges of one group, whose gaps are short. `false` if something in it, perhaps
-    /// only in a gap, is not tracked.
-    fn check_group(&mut self, group: &[Range<u64>], written: &mut Vec<Range<u64>>) -> Result<bool> {
-        let (Some(first), Some(last)) = (group.first(), group.last()) else {
-            return Ok(true);
-        };
-        self.looked.clear();
-        let end = self
-            .scanner
-            .written(first.start..last.end, &mut self.looked)?;
-        if end != ScanEnd::Complete {
-            return Ok(false);
-        }
-        for range in &self.looked {
-            for piece in intersect(range.clone(), group) {
-                push(written, piece);
-            }
-        }
-        Ok(true)
-    }
 }
 
 impl Tracker for WpAsync {
@@ -251,12 +230,13 @@ impl Tracker for WpAsync {
                 .count();
             let (group, after) = rest.split_at(near + 1);
             rest = after;
-            if self.check_group(group, written)? {
-                continue;
-            }
+            // What was written and unmapped since shows in no scan for written pages.
+            self.looked.clear();
+            let whole = group[0].start..group[near].end;
+            self.scanner.protected(whole, &mut self.looked)?;
             for range in group {
-                if !self.check_group(std::slice::from_ref(range), written)? {
-                    push(written, range.clone());
+                for piece in subtract(range.clone(), &self.looked) {
+                    push(written, piece);
                 }
             }
         }

@@ -131,6 +131,14 @@ impl Request {
         flags: uapi::PM_SCAN_CHECK_WPASYNC | uapi::PM_SCAN_WP_MATCHING,
         ..Self::WRITTEN
     };
+    const PROTECTED: Self = Self {
+        flags: 0,
+        inverted: Categories::WRITTEN.0,
+        mask: Categories::WRITTEN.with(Categories::TRACKED).0,
+        any_of: Categories::PRESENT.with(Categories::SWAPPED).0,
+        wanted: Categories::TRACKED.0,
+        max_pages: 0,
+    };
     const POPULATED_AND_PROTECT: Self = Self {
         any_of: Categories::PRESENT.with(Categories::SWAPPED).0,
         ..Self::WRITTEN_AND_PROTECT
@@ -271,6 +279,19 @@ impl Scanner {
     /// As there.
     pub fn written(&mut self, range: Range<u64>, out: &mut Vec<Range<u64>>) -> Result<ScanEnd> {
         self.scan_written(range, Request::WRITTEN, out)
+    }
+
+    /// Appends to `out` the pages of `range` that are protected still: in a registered mapping,
+    /// there (or a marker of a page that was not there when it was protected), and not written
+    /// since. What is not in it was written, thrown away, unmapped, or replaced by other memory. The
+    /// process may run. This is the kernel's slow path.
+    ///
+    /// # Errors
+    /// If the kernel fails.
+    pub fn protected(&mut self, range: Range<u64>, out: &mut Vec<Range<u64>>) -> Result<()> {
+        self.scan_all(range, Request::PROTECTED, |region| {
+            push(out, region.start..region.end);
+        })
     }
 
     /// Appends to `out` all mapped pages of `range` with their categories, in runs. Unmapped
