@@ -208,12 +208,7 @@ impl Bpf {
             return;
         }
         let mut inside = Vec::new();
-        split(
-            &self.unprotected,
-            skip,
-            &mut inside,
-            &mut self.candidates,
-        );
+        split(&self.unprotected, skip, &mut inside, &mut self.candidates);
         join(&mut self.candidates);
         self.unprotected.clear();
         self.unprotected.extend_from_slice(skip);

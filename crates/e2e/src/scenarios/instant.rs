@@ -5,17 +5,29 @@
 //! must pass (a stopped process) and on what must not (a running one, read page by page).
 
 use crate::process::{PATIENCE, Running, command};
-use crate::{Length, Outcome, Scenario, passed, place, still};
+use crate::{Length, Outcome, Scenario, passed, place, skip, still};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::time::Duration;
 use stillframe_image::SpaceId;
 
 /// The scenarios.
-pub const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "instant::invariants",
-    about: "counters, transfers, and threads waiting for each other are consistent at every checkpoint",
-    run: invariants,
-}];
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "instant::invariants",
+        about: "counters, transfers, and threads waiting for each other are consistent at every checkpoint",
+        run: |length| invariants(&[], length.checkpoints * 2),
+    },
+    Scenario {
+        name: "instant::after_wp_async",
+        about: "the same where pages are copied after the stop",
+        run: |length| after("wp-async", length),
+    },
+    Scenario {
+        name: "instant::after_bpf",
+        about: "the same with the log of faults and pre-images",
+        run: |length| after("bpf", length),
+    },
+];
 
 const PAGE: u64 = 4096;
 const PAGES: u64 = 400;
@@ -138,16 +150,27 @@ pub fn check(
     Ok(first + newest + a)
 }
 
-fn invariants(length: &Length) -> Result<Outcome> {
+fn after(tracker: &str, length: &Length) -> Result<Outcome> {
+    match super::ways::refused(tracker)? {
+        Some(why) => skip(why),
+        None => invariants(
+            &["--copy", "after", "--tracker", tracker],
+            length.checkpoints,
+        ),
+    }
+}
+
+fn invariants(options: &[&str], checkpoints: u64) -> Result<Outcome> {
     let dir = place::scratch()?;
     let exe = place::target("invariants.c")?;
     let mut target = Running::start(&mut command(exe, &["--seconds", "20000"]), dir.path())?;
     let pid = target.ready()?;
     let places = Places::of(&target)?;
     let out = dir.path().join("run.still");
-    let count = (length.checkpoints * 2).to_string();
-    let mut recorder = still::attach(dir.path(), &["--hz", "100", "--count", &count], &out, pid)?;
-    let patience = PATIENCE + Duration::from_secs(length.checkpoints);
+    let count = checkpoints.to_string();
+    let args = [options, &["--hz", "100", "--count", &count]].concat();
+    let mut recorder = still::attach(dir.path(), &args, &out, pid)?;
+    let patience = PATIENCE + Duration::from_secs(checkpoints);
     still::ended_with(&mut recorder, 0, patience)?;
     let recording = still::open(&out)?;
     let mut last = 0;
@@ -181,7 +204,7 @@ fn invariants(length: &Length) -> Result<Outcome> {
     );
     crate::process::left_alone(pid)?;
     target.finish()?;
-    if recording.rows().len() as u64 != length.checkpoints * 2 {
+    if recording.rows().len() as u64 != checkpoints {
         bail!("{} checkpoints instead of {count}", recording.rows().len());
     }
     passed(format!("checkpoints {count}, broken invariants 0"))

@@ -168,7 +168,7 @@ impl Redis {
     }
 }
 
-/// nginx in one process on a free port.
+/// nginx on a free port.
 #[derive(Debug)]
 pub struct Nginx {
     server: Running,
@@ -184,6 +184,23 @@ impl Nginx {
     /// # Errors
     /// If it does not come up.
     pub fn start(dir: &Path) -> Result<Option<Self>> {
+        Self::start_as(dir, "master_process off;")
+    }
+
+    /// The same as a master with two workers.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn start_with_workers(dir: &Path) -> Result<Option<Self>> {
+        // As another user the workers could not read the page.
+        let user = if place::is_root() { "user root;" } else { "" };
+        Self::start_as(
+            dir,
+            &format!("master_process on; worker_processes 2; {user}"),
+        )
+    }
+
+    fn start_as(dir: &Path, how: &str) -> Result<Option<Self>> {
         let (Some(nginx), Some(ab)) = (place::program("nginx"), place::program("ab")) else {
             return Ok(None);
         };
@@ -196,7 +213,7 @@ impl Nginx {
         std::fs::write(www.join("page.txt"), &page)?;
         let d = dir.display();
         let config = format!(
-            "daemon off; master_process off; pid {d}/nginx.pid; error_log {d}/error.log;
+            "daemon off; {how} pid {d}/nginx.pid; error_log {d}/error.log;
              events {{ worker_connections 256; }}
              http {{ access_log {d}/access.log; gzip on; gzip_types text/plain; gzip_min_length 1;
                client_body_temp_path {d}/t1; proxy_temp_path {d}/t2; fastcgi_temp_path {d}/t3;

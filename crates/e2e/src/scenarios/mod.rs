@@ -1,7 +1,9 @@
 //! The scenarios, by what they show.
 
 pub mod bench;
+pub mod control;
 pub mod ends;
+pub mod follow;
 pub mod gdb;
 pub mod input;
 pub mod instant;
@@ -17,6 +19,7 @@ pub mod space;
 pub mod survive;
 pub mod torn;
 pub mod tree;
+pub mod ways;
 
 use crate::Scenario;
 
@@ -24,6 +27,7 @@ use crate::Scenario;
 pub fn all() -> Vec<Scenario> {
     [
         paranoid::SCENARIOS,
+        ways::SCENARIOS,
         instant::SCENARIOS,
         survive::SCENARIOS,
         torn::SCENARIOS,
@@ -32,6 +36,8 @@ pub fn all() -> Vec<Scenario> {
         privilege::SCENARIOS,
         ends::SCENARIOS,
         tree::SCENARIOS,
+        follow::SCENARIOS,
+        control::SCENARIOS,
         signals::SCENARIOS,
         interrupt::SCENARIOS,
         points::SCENARIOS,

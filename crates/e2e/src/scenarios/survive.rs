@@ -21,7 +21,17 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "survive::attached",
         about: "SIGKILL of a recorder that attached: nothing stays behind, the target is right",
-        run: attached,
+        run: |length| attached(&["--hz", "100"], length.kills / 2),
+    },
+    Scenario {
+        name: "survive::pending_wp_async",
+        about: "the same while pages are copied after the stop, a thousand times a second",
+        run: |length| pending("wp-async", length),
+    },
+    Scenario {
+        name: "survive::pending_bpf",
+        about: "the same with the log of faults and pre-images",
+        run: |length| pending("bpf", length),
     },
     Scenario {
         name: "survive::launched",
@@ -49,7 +59,7 @@ const TARGETS: [(&str, &[&str], bool); 4] = [
 
 /// Kills at random: most within the first checkpoints, where setting up is under way, the others
 /// in the steady state.
-fn delay(random: &mut Random) -> Duration {
+pub(super) fn delay(random: &mut Random) -> Duration {
     let most = if random.below(2) == 0 {
         60_000
     } else {
@@ -59,7 +69,7 @@ fn delay(random: &mut Random) -> Duration {
 }
 
 /// It must have been at work when the signal came: killing one that gave up shows nothing.
-fn killed(recorder: &mut Running) -> Result<()> {
+pub(super) fn killed(recorder: &mut Running) -> Result<()> {
     let status = recorder.wait(PATIENCE)?;
     ensure!(
         status.signal() == Some(9),
@@ -70,13 +80,13 @@ fn killed(recorder: &mut Running) -> Result<()> {
 }
 
 /// Checkpoints that a reader sees now.
-fn seen(recording: &Path) -> usize {
+pub(super) fn seen(recording: &Path) -> usize {
     Recording::open(recording).map_or(0, |r| r.rows().len())
 }
 
 /// The recording of a killed recorder: whole as far as it goes. If the recorder died before the
 /// first commit there may be nothing that opens.
-fn recording_is_whole(dir: &Path, out: &Path, seen: usize) -> Result<usize> {
+pub(super) fn recording_is_whole(dir: &Path, out: &Path, seen: usize) -> Result<usize> {
     let opened = match Recording::open(out) {
         Ok(opened) => opened,
         Err(_) if seen == 0 => return Ok(0),
@@ -95,9 +105,19 @@ fn recording_is_whole(dir: &Path, out: &Path, seen: usize) -> Result<usize> {
     Ok(rows)
 }
 
-fn attached(length: &Length) -> Result<Outcome> {
+fn pending(tracker: &str, length: &Length) -> Result<Outcome> {
+    if let Some(why) = super::ways::refused(tracker)? {
+        return crate::skip(why);
+    }
+    attached(
+        &["--hz", "1000", "--copy", "after", "--tracker", tracker],
+        length.kills / 2,
+    )
+}
+
+fn attached(how: &[&str], all: u32) -> Result<Outcome> {
     let (mut random, seed) = Random::seeded();
-    let rounds = length.kills.div_ceil(2).div_ceil(TARGETS.len() as u32);
+    let rounds = all.div_ceil(TARGETS.len() as u32);
     let (mut kills, mut checkpoints) = (0, 0);
     for (name, options, steady) in TARGETS {
         let dir = place::scratch()?;
@@ -107,7 +127,7 @@ fn attached(length: &Length) -> Result<Outcome> {
         for round in 0..rounds {
             let context = || format!("{name}, kill {round}, seed {seed}");
             let out = still::fresh(dir.path(), "run.still");
-            let mut recorder = still::attach(dir.path(), &["--hz", "100"], &out, pid)?;
+            let mut recorder = still::attach(dir.path(), how, &out, pid)?;
             std::thread::sleep(delay(&mut random));
             let known = if random.below(2) == 0 { seen(&out) } else { 0 };
             recorder.signal(Signal::KILL).with_context(context)?;
