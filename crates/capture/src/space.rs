@@ -195,14 +195,6 @@ impl Space {
         }
     }
 
-    /// Before a boundary: all but the hot pages are copied while the target runs. The hot ones, which
-    /// will be written again, are left to the boundary, which finds them although they are
-    /// protected now.
-    pub fn divide_early(&mut self) {
-        self.divide(false);
-        self.carried.append(&mut self.now);
-    }
-
     /// Decides what of the written pages must be copied while the target stands still. Returns
     /// their number.
     ///
@@ -378,6 +370,13 @@ impl Space {
     /// What was found is in the store's hands. Until this is said it is found again.
     pub fn settle(&mut self) {
         self.found.dirty.clear();
+    }
+
+    /// The same before a boundary: the hot pages, which are likely to be written again, were not
+    /// copied. They are protected now and left to the boundary all the same.
+    pub fn settle_early(&mut self) {
+        self.found.dirty.clear();
+        self.carried.append(&mut self.now);
     }
 
     /// What was decided, to be given back by [`Space::give_plan`] for its buffers.

@@ -88,7 +88,11 @@ impl Engine {
             }
         }
         space.give_plan(plan);
-        space.settle();
+        if check {
+            space.settle();
+        } else {
+            space.settle_early();
+        }
         Ok(())
     }
 

@@ -401,7 +401,7 @@ impl Engine {
         tick.precopy_pause_ns += nanos(stalled);
 
         for member in &mut self.members {
-            member.space.divide_early();
+            member.space.divide(false);
             self.ledger.look(member.space.id(), member.space.dirty());
         }
         let copying = Instant::now();
