@@ -8,7 +8,7 @@ use crate::options::Options;
 use crate::pipeline::{Batch, Pipeline};
 use crate::plan::{Facts, Plan};
 use crate::populated::Populated;
-use crate::ranges::{append, divide, intersect, join, pages};
+use crate::ranges::{Pieces, append, divide, intersect, join, pages};
 use crate::speculation::{Costs, Policy};
 use crate::tracker::{Found, Tracker};
 use std::ops::Range;
@@ -177,9 +177,11 @@ impl Space {
         self.dirty();
         let hot = self.hot.unprotected();
         if !hot.is_empty() {
-            let mut rest = Vec::new();
-            split(&self.found.dirty, hot, &mut Vec::new(), &mut rest);
-            self.found.dirty = rest;
+            self.written.clear();
+            for range in &self.found.dirty {
+                self.written.extend(Pieces::outside(range.clone(), hot));
+            }
+            std::mem::swap(&mut self.found.dirty, &mut self.written);
         }
         self.now.clear();
         self.later.clear();

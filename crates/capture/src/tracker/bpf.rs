@@ -13,7 +13,7 @@
 
 use super::{Found, Refused, Tracker, WpAsync};
 use crate::layout::Layout;
-use crate::ranges::{join, split};
+use crate::ranges::{Pieces, join};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -207,8 +207,9 @@ impl Bpf {
         if self.unprotected == skip {
             return;
         }
-        let mut inside = Vec::new();
-        split(&self.unprotected, skip, &mut inside, &mut self.candidates);
+        for range in &self.unprotected {
+            self.candidates.extend(Pieces::outside(range.clone(), skip));
+        }
         join(&mut self.candidates);
         self.unprotected.clear();
         self.unprotected.extend_from_slice(skip);

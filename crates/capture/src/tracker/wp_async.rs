@@ -9,7 +9,7 @@
 
 use super::{Found, Refused, Tracker, next_run};
 use crate::layout::{Layout, Tracking};
-use crate::ranges::{Pieces, join, push, subtract};
+use crate::ranges::{Pieces, join, push};
 use std::ops::Range;
 use stillframe_image::{CheckpointId, PAGE_SIZE};
 use stillframe_linux::Result;
@@ -235,7 +235,7 @@ impl Tracker for WpAsync {
             let whole = group[0].start..group[near].end;
             self.scanner.protected(whole, &mut self.looked)?;
             for range in group {
-                for piece in subtract(range.clone(), &self.looked) {
+                for piece in Pieces::outside(range.clone(), &self.looked) {
                     push(written, piece);
                 }
             }
