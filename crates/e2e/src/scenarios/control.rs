@@ -69,14 +69,14 @@ fn budget(length: &Length) -> Result<Outcome> {
 
 fn max_pause(_: &Length) -> Result<Outcome> {
     let dir = place::scratch()?;
-    let arguments = ["--mib", "32", "--spin", "100", "--seconds", "20000"];
+    let arguments = ["--mib", "4", "--spin", "100", "--seconds", "20000"];
     let exe = place::target("random_writes.c")?;
     let mut target = Running::start(&mut command(exe, &arguments), dir.path())?;
     let pid = target.ready()?;
     let mut rounds = Vec::new();
     for limit in ["500us", "1us"] {
         let out = still::fresh(dir.path(), "run.still");
-        let args = ["--hz", "50", "--max-pause", limit, "--count", "60"];
+        let args = ["--hz", "50", "--max-pause", limit, "--count", "40"];
         let mut recorder = still::attach(dir.path(), &args, &out, pid)?;
         still::ended_with(&mut recorder, 0, PATIENCE).context(limit)?;
         still::verify(dir.path(), &out)?;
@@ -91,7 +91,7 @@ fn max_pause(_: &Length) -> Result<Outcome> {
         "with --max-pause 1us no checkpoint had a pre-copy round"
     );
     passed(format!(
-        "checkpoints with rounds of 60: 500us {}, 1us {}",
+        "checkpoints with rounds of 40: 500us {}, 1us {}",
         rounds[0], rounds[1]
     ))
 }

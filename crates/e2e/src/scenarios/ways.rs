@@ -40,12 +40,12 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "ways::random_writes_wp_async",
         about: "two threads writing random words: the same",
-        run: |length| of_target("random_writes.c", &WRITES, WP_ASYNC, 2, length),
+        run: |length| random_writes(WP_ASYNC, length),
     },
     Scenario {
         name: "ways::random_writes_bpf",
         about: "the same with the log of faults",
-        run: |length| of_target("random_writes.c", &WRITES, BPF, 2, length),
+        run: |length| random_writes(BPF, length),
     },
     Scenario {
         name: "ways::python_wp_async",
@@ -69,16 +69,20 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-const WRITES: [&str; 8] = [
-    "--mib",
-    "64",
-    "--spin",
-    "100",
-    "--threads",
-    "2",
-    "--seconds",
-    "20000",
-];
+fn random_writes(tracker: &str, length: &Length) -> Result<Outcome> {
+    let mib = if length.full { "64" } else { "16" };
+    let options = [
+        "--mib",
+        mib,
+        "--spin",
+        "100",
+        "--threads",
+        "2",
+        "--seconds",
+        "20000",
+    ];
+    of_target("random_writes.c", &options, tracker, 2, length)
+}
 
 const WP_ASYNC: &str = "wp-async";
 const BPF: &str = "bpf";
