@@ -45,11 +45,11 @@ pub struct Facts<'a> {
 }
 
 impl Plan {
-    /// Empties it.
+    /// Empties it, but for pages without content: they are found once, and stay until they are
+    /// taken, whatever becomes of the look that found them.
     pub fn clear(&mut self) {
         self.copy.clear();
         self.force.clear();
-        self.zeros.clear();
     }
 
     /// Pages to copy.

@@ -6,7 +6,7 @@
 
 use crate::Error;
 use crate::control::{self, Control, Cost};
-use crate::engine::{Engine, Outcome, Prepared, processors};
+use crate::engine::{Engine, Happened, Outcome, Prepared, processors};
 use crate::options::Options;
 use crate::paranoid::{Checker, Findings};
 use crate::pipeline::Pipeline;
@@ -28,6 +28,9 @@ const STOP_LIMIT: Duration = Duration::from_millis(20);
 
 /// Same for the first and the last checkpoint, which are worth waiting for.
 const PATIENT_LIMIT: Duration = Duration::from_secs(1);
+
+/// Attempts at a last checkpoint: each gives way to something that happens to another process.
+const LAST_TRIES: u32 = 64;
 
 /// Notes in a summary, at most.
 const NOTES: usize = 8;
@@ -442,15 +445,19 @@ impl Session<'_> {
                 goals.marks = goals.marks.with(Marks::EXEC);
             }
             Event::Fatal { tid, siginfo } => {
-                self.last_words(Marks::CRASH, Some((tid, siginfo)));
+                let others = self.last_words(Marks::CRASH, Some((tid, siginfo)));
                 self.crashed |= root;
                 self.engine.parts().0.release(pid)?;
+                return self.events(others, goals);
             }
             Event::Exiting { .. } => {
-                if root && !self.crashed {
-                    self.last_words(Marks::EXIT, None);
-                }
+                let others = if root && !self.crashed {
+                    self.last_words(Marks::EXIT, None)
+                } else {
+                    Vec::new()
+                };
                 self.engine.parts().0.release(pid)?;
+                return self.events(others, goals);
             }
             Event::Ended(ended) => {
                 self.engine.ended(pid);
@@ -459,6 +466,20 @@ impl Session<'_> {
                     let outcome = family.outcome().unwrap_or(ended);
                     return Ok(Some(Verdict::Ended(outcome)));
                 }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Deals with what happened while something else was being dealt with.
+    fn events(
+        &mut self,
+        events: Vec<Happened>,
+        goals: &mut Goals,
+    ) -> Result<Option<Verdict>, Error> {
+        for (pid, event) in events {
+            if let Some(verdict) = self.event(pid, event, goals)? {
+                return Ok(Some(verdict));
             }
         }
         Ok(None)
@@ -474,13 +495,36 @@ impl Session<'_> {
         Ok(self.engine.parts().0.release(pid)?)
     }
 
-    /// The last checkpoint. If it fails the recording still ends as it should.
-    fn last_words(&mut self, marks: Marks, crash: Option<(u32, stillframe_image::SigInfo)>) {
-        match self.engine.checkpoint(marks, crash.as_ref(), PATIENT_LIMIT) {
-            Ok(Outcome::Taken) => {}
-            Ok(other) => tracing::warn!(?other, "no last checkpoint could be taken"),
-            Err(error) => tracing::warn!("no last checkpoint could be taken: {error}"),
+    /// The last checkpoint of a process. If it fails the recording still ends as it should. Returns
+    /// what happened to others meanwhile.
+    fn last_words(
+        &mut self,
+        marks: Marks,
+        crash: Option<(u32, stillframe_image::SigInfo)>,
+    ) -> Vec<Happened> {
+        let mut others = Vec::new();
+        for _ in 0..LAST_TRIES {
+            let taken = self.engine.taken();
+            match self.engine.checkpoint(marks, crash.as_ref(), PATIENT_LIMIT) {
+                Ok(Outcome::Event(other)) => {
+                    others.push(other);
+                    if self.engine.taken() > taken {
+                        return others;
+                    }
+                }
+                Ok(Outcome::Taken) => return others,
+                Ok(Outcome::NotStopped(why)) => {
+                    tracing::warn!("no last checkpoint could be taken: {why}");
+                    return others;
+                }
+                Err(error) => {
+                    tracing::warn!("no last checkpoint could be taken: {error}");
+                    return others;
+                }
+            }
         }
+        tracing::warn!("no last checkpoint could be taken: too much happened to other processes");
+        others
     }
 
     fn show(&mut self) {

@@ -54,6 +54,9 @@ impl Engine {
 
     /// Does so for one process, the `at`th.
     fn copy_member(&mut self, at: usize, check: bool, copied: &mut Copied) -> Result<(), Error> {
+        if check && !self.members[at].stands {
+            return Ok(());
+        }
         let space = &mut self.members[at].space;
         copied.pages += space.plan_later()?;
         self.pipeline.zeros(space.id(), space.take_zeros());

@@ -134,6 +134,8 @@ pub struct Bpf {
     scanned: Instant,
     /// We wrote to the target ourselves.
     touched: bool,
+    /// The last look failed half-way.
+    unsure: bool,
     /// Pages left unprotected by the last look: a write to one does not fault.
     unprotected: Vec<Range<u64>>,
 }
@@ -166,6 +168,7 @@ impl Bpf {
             scan_ns: 200_000.0,
             scanned: Instant::now(),
             touched: true,
+            unsure: false,
             unprotected: Vec::new(),
         })
     }
@@ -246,7 +249,9 @@ impl Tracker for Bpf {
         found: &mut Found,
     ) -> Result<()> {
         let begun = Instant::now();
-        let known = self.take_candidates()? && !self.inner.has_fresh();
+        // What is taken from the log and not looked at is lost to it.
+        let unsure = std::mem::replace(&mut self.unsure, true);
+        let known = !unsure && self.take_candidates()? && !self.inner.has_fresh();
         self.leave_unprotected(skip);
         let likely = self.candidates.len() as f64 * self.candidate_ns;
         if known && self.scanned.elapsed() < TRUST && likely < self.scan_ns {
@@ -256,9 +261,11 @@ impl Tracker for Bpf {
                 let each = begun.elapsed().as_nanos() as f64 / self.candidates.len() as f64;
                 self.candidate_ns += (each - self.candidate_ns) * WEIGHT;
             }
+            self.unsure = false;
             return Ok(());
         }
         self.inner.find(layout, skip, now, found)?;
+        self.unsure = false;
         self.scanned = Instant::now();
         self.scan_ns += (begun.elapsed().as_nanos() as f64 - self.scan_ns) * WEIGHT;
         Ok(())
