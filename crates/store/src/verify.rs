@@ -10,6 +10,7 @@ use crate::log::{parts, segment};
 use crate::pack::decode::{Pack, Packs, content};
 use crate::reader::index::{open_runs, read_left, read_tables};
 use crate::reader::open::read_commit;
+use crate::retention::tidy;
 use crate::retention::view::View;
 use crate::rows::{self, ROW};
 use crate::writer::create;
@@ -74,7 +75,7 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyRe
     let live = create::is_live(dir);
     let recording = Recording::open(dir)?;
     let mut check = Check {
-        total: size_of_tree(dir),
+        total: tidy::size(dir),
         recording: &recording,
         report: VerifyReport {
             live,
@@ -105,22 +106,6 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyRe
     }
     progress(report.bytes, report.bytes);
     Ok(report)
-}
-
-fn size_of_tree(dir: &Path) -> u64 {
-    let files = |path: &Path| -> u64 {
-        std::fs::read_dir(path).map_or(0, |entries| {
-            entries
-                .filter_map(|e| e.ok()?.metadata().ok())
-                .filter(std::fs::Metadata::is_file)
-                .map(|m| m.len())
-                .sum()
-        })
-    };
-    ["", "log", "index", "objects"]
-        .iter()
-        .map(|f| files(&dir.join(f)))
-        .sum()
 }
 
 /// Which versions a pack has.
