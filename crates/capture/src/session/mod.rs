@@ -2,11 +2,13 @@
 //!
 //! [`record`] waits: for the next tick, for something to happen to the target, for the user, for
 //! the store to fail. Whatever comes first decides what is done; nothing here takes a checkpoint
-//! itself.
+//! itself. What follows from an event is in `events`.
+
+mod events;
 
 use crate::Error;
 use crate::control::{self, Control, Cost};
-use crate::engine::{Engine, Happened, Outcome, Prepared, processors};
+use crate::engine::{Engine, Outcome, Prepared, processors};
 use crate::options::Options;
 use crate::paranoid::{Checker, Findings};
 use crate::pipeline::Pipeline;
@@ -19,7 +21,7 @@ use stillframe_image::account::SkipReason;
 use stillframe_image::{Gap, Marks};
 use stillframe_linux::proc::identity;
 use stillframe_linux::sched;
-use stillframe_linux::tracee::{Event, FamilyWake, Outcome as Ended, Tracee};
+use stillframe_linux::tracee::{FamilyWake, Outcome as Ended, Tracee};
 use stillframe_store::{Header, Summary, Writer, WriterOptions};
 
 /// Longest a target may take to stop for an ordinary tick. Threads waiting for a disk, or for a
@@ -28,9 +30,6 @@ const STOP_LIMIT: Duration = Duration::from_millis(20);
 
 /// Same for the first and the last checkpoint, which are worth waiting for.
 const PATIENT_LIMIT: Duration = Duration::from_secs(1);
-
-/// Attempts at a last checkpoint: each gives way to something that happens to another process.
-const LAST_TRIES: u32 = 64;
 
 /// Notes in a summary, at most.
 const NOTES: usize = 8;
@@ -404,127 +403,6 @@ impl Session<'_> {
         }
         let limit = if first { PATIENT_LIMIT } else { STOP_LIMIT };
         self.engine.checkpoint(marks, None, limit).map(Some)
-    }
-
-    /// Deals with an event of a process. Gives the verdict if it ends the recording.
-    fn event(
-        &mut self,
-        pid: u32,
-        event: Event,
-        goals: &mut Goals,
-    ) -> Result<Option<Verdict>, Error> {
-        tracing::debug!(pid, ?event, "target");
-        let root = pid == self.engine.parts().0.pid();
-        match event {
-            Event::ThreadsChanged
-            | Event::JobStopped
-            | Event::JobContinued
-            // It becomes a process of its own when it execs.
-            | Event::Born {
-                shares_memory: true,
-                ..
-            } => {}
-            // The thread stands there until `step` has taken a checkpoint, or told it so.
-            Event::Point { tid, wish } => self.engine.point(pid, tid, wish)?,
-            Event::Born { parent, .. } => {
-                let made = self.engine.born(pid, parent);
-                self.joined(pid, made)?;
-                goals.marks = goals.marks.with(Marks::FORK);
-            }
-            Event::Exec if root => {
-                self.engine.replaced(pid)?;
-                // The next tick, at once, is the first checkpoint of the new program, which is held
-                // until then.
-                goals.marks = goals.marks.with(Marks::FULL.with(Marks::EXEC));
-                goals.held.push(pid);
-                goals.due = Instant::now();
-            }
-            Event::Exec => {
-                let made = self.engine.replaced(pid);
-                self.joined(pid, made)?;
-                goals.marks = goals.marks.with(Marks::EXEC);
-            }
-            Event::Fatal { tid, siginfo } => {
-                let others = self.last_words(Marks::CRASH, Some((tid, siginfo)));
-                self.crashed |= root;
-                self.engine.parts().0.release(pid)?;
-                return self.events(others, goals);
-            }
-            Event::Exiting { .. } => {
-                let others = if root && !self.crashed {
-                    self.last_words(Marks::EXIT, None)
-                } else {
-                    Vec::new()
-                };
-                self.engine.parts().0.release(pid)?;
-                return self.events(others, goals);
-            }
-            Event::Ended(ended) => {
-                self.engine.ended(pid);
-                let family = self.engine.parts().0;
-                if family.is_over() {
-                    let outcome = family.outcome().unwrap_or(ended);
-                    return Ok(Some(Verdict::Ended(outcome)));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Deals with what happened while something else was being dealt with.
-    fn events(
-        &mut self,
-        events: Vec<Happened>,
-        goals: &mut Goals,
-    ) -> Result<Option<Verdict>, Error> {
-        for (pid, event) in events {
-            if let Some(verdict) = self.event(pid, event, goals)? {
-                return Ok(Some(verdict));
-            }
-        }
-        Ok(None)
-    }
-
-    /// A process of the tree begins, with memory of its own. It runs even if it cannot be recorded.
-    fn joined(&mut self, pid: u32, made: Result<(), Error>) -> Result<(), Error> {
-        match made {
-            Ok(()) => {}
-            Err(Error::Kernel(error) | Error::Setup { source: error, .. }) if error.is_gone() => {}
-            Err(error) => tracing::warn!("process {pid} is not recorded: {error}"),
-        }
-        Ok(self.engine.parts().0.release(pid)?)
-    }
-
-    /// The last checkpoint of a process. If it fails the recording still ends as it should. Returns
-    /// what happened to others meanwhile.
-    fn last_words(
-        &mut self,
-        marks: Marks,
-        crash: Option<(u32, stillframe_image::SigInfo)>,
-    ) -> Vec<Happened> {
-        let mut others = Vec::new();
-        for _ in 0..LAST_TRIES {
-            let taken = self.engine.taken();
-            match self.engine.checkpoint(marks, crash.as_ref(), PATIENT_LIMIT) {
-                Ok(Outcome::Event(other)) => {
-                    others.push(other);
-                    if self.engine.taken() > taken {
-                        return others;
-                    }
-                }
-                Ok(Outcome::Taken) => return others,
-                Ok(Outcome::NotStopped(why)) => {
-                    tracing::warn!("no last checkpoint could be taken: {why}");
-                    return others;
-                }
-                Err(error) => {
-                    tracing::warn!("no last checkpoint could be taken: {error}");
-                    return others;
-                }
-            }
-        }
-        tracing::warn!("no last checkpoint could be taken: too much happened to other processes");
-        others
     }
 
     fn show(&mut self) {
