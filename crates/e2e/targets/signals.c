@@ -40,10 +40,14 @@ static void *sleeps(void *p) {
     }
     return NULL;
 }
+/* Threads that have opened what they use: a checker of descriptors looks once all have. */
+static atomic_int opened;
+
 static void *polls(void *p) {
     (void)p;
     int fds[2];
     NEED(pipe(fds) == 0);
+    opened++;
     while (!stopping()) {
         struct pollfd f = {.fd = fds[0], .events = POLLIN};
         uint64_t t = now_ns();
@@ -98,6 +102,7 @@ static void *epolls(void *p) {
     int e = epoll_create1(0), fds[2];
     struct epoll_event v = {.events = EPOLLIN};
     NEED(e >= 0 && pipe(fds) == 0 && epoll_ctl(e, EPOLL_CTL_ADD, fds[0], &v) == 0);
+    opened++;
     while (!stopping()) {
         uint64_t t = now_ns();
         EXPECT(epoll_wait(e, &v, 1, 33), 0, 0);
@@ -125,6 +130,7 @@ static void *receives(void *p) {
     char c;
     NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
     NEED(setsockopt(fds[0], SOL_SOCKET, SO_RCVTIMEO, &v, sizeof v) == 0);
+    opened++;
     while (!stopping()) {
         uint64_t t = now_ns();
         EXPECT(recv(fds[0], &c, 1, 0), -1, EAGAIN);
@@ -211,6 +217,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < (fragile ? 1 : 5); i++)
         NEED(pthread_create(&t[n++], NULL, fragile ? brittle[fragile - 1] : steady[i], NULL) == 0);
     NEED(pthread_create(&busy_thread, NULL, busy, NULL) == 0);
+    while (opened < (!fragile || fragile == 1 || fragile == 3)) sched_yield();
     struct sigevent ev;
     memset(&ev, 0, sizeof ev);
     ev.sigev_notify = SIGEV_SIGNAL;
