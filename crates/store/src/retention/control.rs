@@ -8,14 +8,14 @@
 
 use super::change::{Change, Changed};
 use crate::Error;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -99,7 +99,8 @@ pub fn ask(dir: &Path, change: &Change) -> Result<Option<Changed>, Error> {
 #[derive(Debug)]
 pub struct Listener {
     dir: PathBuf,
-    stop: Arc<AtomicBool>,
+    /// Closed to end the thread. (Its own socket would not do: the directory may be gone.)
+    end: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -117,22 +118,40 @@ impl Listener {
         let (held, short) = address(dir)?;
         let listener = UnixListener::bind(short)?;
         drop(held);
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        // Whoever has gone again must not keep the thread in `accept`.
+        listener.set_nonblocking(true)?;
+        let (end, ended) = UnixStream::pair()?;
         let thread = std::thread::Builder::new()
             .name("still-control".into())
             .spawn(move || {
-                while let Ok((mut stream, _)) = listener.accept() {
-                    if stopped.load(Ordering::Relaxed) || !serve(&mut stream, &take) {
+                while wait(&listener, &ended) {
+                    if let Ok((mut stream, _)) = listener.accept()
+                        && !serve(&mut stream, &take)
+                    {
                         return;
                     }
                 }
             })?;
         Ok(Self {
             dir: dir.into(),
-            stop,
+            end: Some(end),
             thread: Some(thread),
         })
+    }
+}
+
+/// Waits for somebody who asks. `false` if there is nothing to wait for any more.
+fn wait(listener: &UnixListener, ended: &UnixStream) -> bool {
+    let mut both = [
+        PollFd::new(listener, PollFlags::IN),
+        PollFd::new(ended, PollFlags::IN),
+    ];
+    loop {
+        match poll(&mut both, None) {
+            Ok(_) => return both[1].revents().is_empty(),
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
     }
 }
 
@@ -161,11 +180,7 @@ fn serve(stream: &mut UnixStream, take: &impl Fn(Request) -> bool) -> bool {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // Wakes it.
-        if let Ok((_held, short)) = address(&self.dir) {
-            let _ = UnixStream::connect(short);
-        }
+        self.end = None;
         let _ = std::fs::remove_file(self.dir.join(NAME));
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
