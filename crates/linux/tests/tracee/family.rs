@@ -258,7 +258,8 @@ fn crowd() {
     for _ in 0..5 {
         let mut target = Target::start("tree", &["crowd", "6"]);
         let mut keeper = follow(&target);
-        assert!(keeper.alive.len() >= 13, "{:?}", keeper.alive);
+        // The six that fork go on forking, so how many of their children are there varies.
+        assert!(keeper.alive.len() >= 7, "{:?}", keeper.alive);
         keeper.run_out(Duration::from_millis(3));
         assert!(keeper.born > 6 * 200, "{}", keeper.born);
         let line = target.line();
