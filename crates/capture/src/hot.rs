@@ -6,7 +6,7 @@
 //! also spares the store pages that are the same as before.
 
 use crate::pipeline::Batch;
-use crate::ranges::{join, pages};
+use crate::ranges::{contains, join, pages};
 use crate::speculation::{Choice, Costs, Policy, Seen};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -68,12 +68,7 @@ impl HotPages {
         for (slot, bytes) in batch.pages.iter_mut().zip(batch.arena.pages()) {
             let Some(page) = *slot else { continue };
             let address = page.address();
-            let after = self
-                .choice
-                .unprotected
-                .partition_point(|r| r.end <= address);
-            let hot = self.choice.unprotected.get(after);
-            if hot.is_none_or(|r| r.start > address) {
+            if !contains(&self.choice.unprotected, address) {
                 continue;
             }
             match self.copies.get_mut(&page) {
@@ -124,10 +119,7 @@ impl HotPages {
         if !self.copies.is_empty() {
             let hot = &self.choice.unprotected;
             // A page that is not hot for a while is stored by others: what we know of it is old.
-            self.copies.retain(|page, _| {
-                let at = hot.partition_point(|r| r.end <= page.address());
-                hot.get(at).is_some_and(|r| r.start <= page.address())
-            });
+            self.copies.retain(|page, _| contains(hot, page.address()));
         }
         account
     }

@@ -57,6 +57,27 @@ pub fn pages(list: &[Range<u64>]) -> u64 {
         .sum()
 }
 
+/// Whether an address is in a list (ascending, disjoint).
+#[must_use]
+pub fn contains(list: &[Range<u64>], address: u64) -> bool {
+    let at = list.partition_point(|r| r.end <= address);
+    list.get(at).is_some_and(|r| r.start <= address)
+}
+
+/// Takes off the front of `rest` the ranges with no gap longer than `gap` between them.
+pub fn take_near<'a>(rest: &mut &'a [Range<u64>], gap: u64) -> Option<&'a [Range<u64>]> {
+    if rest.is_empty() {
+        return None;
+    }
+    let near = rest
+        .windows(2)
+        .take_while(|w| w[1].start - w[0].end <= gap)
+        .count();
+    let (group, after) = rest.split_at(near + 1);
+    *rest = after;
+    Some(group)
+}
+
 /// Addresses of the pages in a list.
 pub fn each_page(list: &[Range<u64>]) -> impl Iterator<Item = u64> + '_ {
     const STEP: usize = PAGE as usize;

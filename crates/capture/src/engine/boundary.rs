@@ -114,6 +114,15 @@ impl Engine {
                 member.state.read_rest(&mut process, self.next, special)?;
             }
         }
+        let mut points = Vec::new();
+        for member in self.members.iter().filter(|m| m.stands) {
+            if let Some(mut process) = halt.process(member.pid) {
+                points::list(&mut process, member.space.id(), &mut points);
+            }
+        }
+        if !points.is_empty() {
+            tick.marks = tick.marks.with(Marks::POINT);
+        }
         tick.phases.state = clock.lap();
         let mut witnesses = Vec::new();
         if let Some(spares) = &self.witnesses {
@@ -124,15 +133,6 @@ impl Engine {
                 };
                 witnesses.push(member.space.witness(arena)?);
             }
-        }
-        let mut points = Vec::new();
-        for member in self.members.iter().filter(|m| m.stands) {
-            if let Some(mut process) = halt.process(member.pid) {
-                points::list(&mut process, member.space.id(), &mut points);
-            }
-        }
-        if !points.is_empty() {
-            tick.marks = tick.marks.with(Marks::POINT);
         }
         // Being paranoid is no part of the pause that is reported.
         clock.lap();

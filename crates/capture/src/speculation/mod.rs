@@ -35,7 +35,7 @@ pub use bounded::{DropUnchanged, RandomEviction};
 pub use controls::{Everything, Nothing};
 pub use genetic::Genetic;
 
-use crate::ranges::{self, Pieces};
+use crate::ranges;
 use std::fmt;
 use std::ops::Range;
 use stillframe_image::PAGE_SIZE;
@@ -176,11 +176,6 @@ impl Choice {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.protected.is_empty() && self.unprotected.is_empty()
-    }
-
-    /// The parts of `run` that the tracker has to look at: all but the unprotected pages.
-    pub fn looked_at(&self, run: Range<u64>) -> Pieces<'_> {
-        Pieces::outside(run, &self.unprotected)
     }
 
     /// Divides what was found written into what is copied inside the boundary and what after it.

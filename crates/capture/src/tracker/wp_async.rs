@@ -9,7 +9,7 @@
 
 use super::{Found, Refused, Tracker, next_run};
 use crate::layout::{Layout, Tracking};
-use crate::ranges::{Pieces, join, push};
+use crate::ranges::{Pieces, join, push, take_near};
 use std::ops::Range;
 use stillframe_image::{CheckpointId, PAGE_SIZE};
 use stillframe_linux::Result;
@@ -131,14 +131,9 @@ impl WpAsync {
             rest = &rest[first..];
             let within = rest.partition_point(|c| c.start < run.end);
             let mut here = &rest[..within];
-            while !here.is_empty() {
-                let near = here
-                    .windows(2)
-                    .take_while(|w| w[1].start - w[0].end <= NEAR)
-                    .count();
-                let (group, after) = here.split_at(near + 1);
-                here = after;
-                let piece = group[0].start.max(run.start)..group[near].end.min(run.end);
+            while let Some(group) = take_near(&mut here, NEAR) {
+                let last = &group[group.len() - 1];
+                let piece = group[0].start.max(run.start)..last.end.min(run.end);
                 for piece in Pieces::outside(piece, skip) {
                     self.find_piece(piece, &run, layout, now, found)?;
                 }
@@ -223,16 +218,10 @@ impl Tracker for WpAsync {
 
     fn check(&mut self, ranges: &[Range<u64>], written: &mut Vec<Range<u64>>) -> Result<()> {
         let mut rest = ranges;
-        while !rest.is_empty() {
-            let near = rest
-                .windows(2)
-                .take_while(|w| w[1].start - w[0].end <= BRIDGE)
-                .count();
-            let (group, after) = rest.split_at(near + 1);
-            rest = after;
+        while let Some(group) = take_near(&mut rest, BRIDGE) {
             // What was written and unmapped since shows in no scan for written pages.
             self.looked.clear();
-            let whole = group[0].start..group[near].end;
+            let whole = group[0].start..group[group.len() - 1].end;
             self.scanner.protected(whole, &mut self.looked)?;
             for range in group {
                 for piece in Pieces::outside(range.clone(), &self.looked) {
