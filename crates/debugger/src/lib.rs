@@ -1,0 +1,2 @@
+//! Debuggers and editors at any moment of a recording.
+#![forbid(unsafe_code)]
