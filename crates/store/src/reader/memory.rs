@@ -52,6 +52,17 @@ impl<'a> Memory<'a> {
         &self.layout
     }
 
+    /// The mappings, to keep. While they do not change from checkpoint to checkpoint they are mostly
+    /// the same allocation, so that what was worked out from them can be found again.
+    pub fn shared_layout(&self) -> Arc<AddressSpace> {
+        Arc::clone(&self.layout)
+    }
+
+    /// The process.
+    pub const fn space(&self) -> SpaceId {
+        self.space
+    }
+
     /// The checkpoint.
     pub const fn checkpoint(&self) -> CheckpointId {
         self.id

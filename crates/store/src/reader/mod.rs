@@ -25,7 +25,7 @@ use stillframe_image::section::{Section, SectionKey, SectionKind};
 use stillframe_image::tree::Node;
 use stillframe_image::{
     Account, AddressSpace, Checkpoint, CheckpointId, Marks, PageNumber, Point, ProcessImage,
-    SpaceId, Tree,
+    SpaceId, Thread, Tree,
 };
 
 /// Objects kept open.
@@ -220,6 +220,19 @@ impl Recording {
             Some(node) => self.process_of(&commit, node.id, node.parent),
             None => Err(no_process(id, process, &tree)),
         }
+    }
+
+    /// The threads of one process of a checkpoint, without the rest of it.
+    ///
+    /// # Errors
+    /// As [`Recording::process`].
+    pub fn threads(&self, id: CheckpointId, process: SpaceId) -> Result<Vec<Thread>, Error> {
+        let commit = self.commit(id)?;
+        let key = SectionKey::of(process, SectionKind::Threads);
+        if commit.section(key).is_none() {
+            return Err(no_process(id, process, &self.whole(&commit)?));
+        }
+        self.section(&commit, process)
     }
 
     fn process_of(
