@@ -8,6 +8,7 @@
 
 mod chunks;
 mod control;
+mod courtesy;
 mod engine;
 mod error;
 mod hot;

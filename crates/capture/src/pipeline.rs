@@ -7,6 +7,7 @@
 //! back and forth, so that in steady state nothing is allocated.
 
 use crate::Error;
+use crate::courtesy::Courtesy;
 use crate::paranoid::{Checker, Witness};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::HashMap;
@@ -88,6 +89,7 @@ pub struct Pipeline {
     done: Receiver<Done>,
     gauge: Arc<Gauge>,
     failed: UnixStream,
+    courtesy: Courtesy,
     thread: Option<JoinHandle<Result<(), Error>>>,
 }
 
@@ -102,6 +104,7 @@ impl Pipeline {
         let (done_sender, done) = unbounded();
         let (failed, alarm) = UnixStream::pair()?;
         let gauge = Arc::new(Gauge::default());
+        let courtesy = Courtesy::default();
         let store = Store {
             writer,
             checker,
@@ -109,6 +112,7 @@ impl Pipeline {
             spare: spare_sender,
             done: done_sender,
             gauge: Arc::clone(&gauge),
+            courtesy: courtesy.clone(),
             objects: HashMap::new(),
         };
         let thread = std::thread::Builder::new()
@@ -128,6 +132,7 @@ impl Pipeline {
             done,
             gauge,
             failed,
+            courtesy,
             thread: Some(thread),
         })
     }
@@ -135,6 +140,11 @@ impl Pipeline {
     /// Readable once storing has failed (or ended).
     pub fn failed(&self) -> BorrowedFd<'_> {
         self.failed.as_fd()
+    }
+
+    /// By which the store's thread can be asked to stand back.
+    pub const fn courtesy(&self) -> &Courtesy {
+        &self.courtesy
     }
 
     /// Whether another checkpoint may be started.
@@ -250,6 +260,7 @@ struct Store {
     spare: Sender<Batch>,
     done: Sender<Done>,
     gauge: Arc<Gauge>,
+    courtesy: Courtesy,
     objects: HashMap<((u32, u32), u64), [u8; 32]>,
 }
 
@@ -294,6 +305,7 @@ impl Store {
 
     fn pages(&mut self, mut batch: Batch) -> Result<(), Error> {
         for (page, bytes) in batch.pages.iter().zip(batch.arena.pages()) {
+            self.courtesy.show();
             if let Some(page) = page {
                 self.writer.page(batch.space, *page, bytes)?;
             }

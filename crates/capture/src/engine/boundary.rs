@@ -1,7 +1,7 @@
 //! The stop that makes a checkpoint.
 
 use super::member::Member;
-use super::{ATTEMPTS, Engine, Outcome};
+use super::{ATTEMPTS, Engine, Outcome, stop_all};
 use crate::Error;
 use crate::chunks::chunks;
 use crate::control::Cost;
@@ -55,7 +55,7 @@ impl Engine {
         }
         let mut clock = Clock::start();
         let begun = clock.last;
-        let mut halt = match self.family.stop_all(limit)? {
+        let mut halt = match stop_all(&mut self.family, &self.pipeline, limit)? {
             FamilyStop::All(halt) => halt,
             FamilyStop::TimedOut { why, .. } => {
                 return Ok(Made::Nothing(Outcome::NotStopped(why)));

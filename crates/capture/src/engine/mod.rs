@@ -383,7 +383,7 @@ impl Engine {
     /// One pre-copy round.
     fn precopy(&mut self, tick: &mut Tick, limit: Duration) -> Result<Outcome, Error> {
         let begun = Instant::now();
-        let mut halt = match self.family.stop_all(limit)? {
+        let mut halt = match stop_all(&mut self.family, &self.pipeline, limit)? {
             FamilyStop::All(halt) => halt,
             FamilyStop::TimedOut { why, .. } => return Ok(Outcome::NotStopped(why)),
             FamilyStop::Event { pid, event } => return Ok(Outcome::Event((pid, event))),
@@ -413,4 +413,17 @@ impl Engine {
         self.pace.round(copied.pages, stalled, copying.elapsed());
         Ok(Outcome::Taken)
     }
+}
+
+/// Stops all processes, and keeps the store's thread off the processors until they stand still.
+fn stop_all<'a>(
+    family: &'a mut Family,
+    pipeline: &Pipeline,
+    limit: Duration,
+) -> Result<FamilyStop<'a>, Error> {
+    let courtesy = pipeline.courtesy();
+    courtesy.ask();
+    let stopped = family.stop_all(limit);
+    courtesy.thank();
+    Ok(stopped?)
 }

@@ -34,10 +34,9 @@ impl Prepared {
     /// # Errors
     /// If the target cannot be stopped, or tracking cannot be set up in it; it then runs on
     /// untouched.
-    pub fn set_up(tracee: Tracee, options: &Options) -> Result<Self, Error> {
+    pub fn set_up(tracee: Tracee, trackers: Trackers, options: &Options) -> Result<Self, Error> {
         let root = tracee.pid();
         let mut family = Family::new(tracee, options.follow)?;
-        let trackers = Trackers::choose(options.tracker)?;
         let mut members: Vec<Member> = Vec::new();
         let pids: Vec<u32> = family.pids().collect();
         for pid in pids {
@@ -56,6 +55,11 @@ impl Prepared {
             trackers,
             members,
         })
+    }
+
+    /// The processes.
+    pub const fn family(&mut self) -> &mut Family {
+        &mut self.family
     }
 
     /// Name of the tracker in use.

@@ -2,27 +2,28 @@
 //!
 //! [`record`] waits: for the next tick, for something to happen to the target, for the user, for
 //! the store to fail. Whatever comes first decides what is done; nothing here takes a checkpoint
-//! itself. What follows from an event is in `events`.
+//! itself. What follows from an event is in `events`, what comes before the first tick in `opening`.
 
 mod events;
+mod opening;
 
 use crate::Error;
 use crate::control::{self, Control, Cost};
-use crate::engine::{Engine, Outcome, Prepared, processors};
+use crate::engine::{Engine, Happened, Outcome, Prepared, processors};
 use crate::options::Options;
 use crate::paranoid::{Checker, Findings};
 use crate::pipeline::Pipeline;
 use crate::points;
 use crate::stats::Stats;
+use crate::tracker::Trackers;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use stillframe_image::account::SkipReason;
 use stillframe_image::{Gap, Marks};
-use stillframe_linux::proc::identity;
 use stillframe_linux::sched;
 use stillframe_linux::tracee::{FamilyWake, Outcome as Ended, Tracee};
-use stillframe_store::{Header, Summary, Writer, WriterOptions};
+use stillframe_store::Summary;
 
 /// Longest a target may take to stop for an ordinary tick. Threads waiting for a disk, or for a
 /// child of `vfork`, cannot be stopped; the tick is then skipped and the target runs on.
@@ -72,43 +73,24 @@ pub struct Report {
     pub failure: Option<Error>,
 }
 
-/// Records a target that is attached to or freshly launched, until it ends, the user or a limit
-/// says stop, or the recording can no longer be written. An attached target runs on; a launched
-/// one that has not ended, too.
+/// Records a target, which `begin` attaches to or launches, until it ends, the user or a limit says
+/// stop, or the recording can no longer be written. An attached target runs on; a launched one that
+/// has not ended, too.
 ///
 /// # Errors
 /// If recording could not begin. The target then runs on untouched.
 pub fn record(
-    tracee: Tracee,
+    begin: impl FnOnce() -> Result<Tracee, Error>,
     options: &Options,
     observer: &mut dyn Observer,
 ) -> Result<Report, Error> {
+    // Before the target is ours: what its threads report from then on waits for us.
+    let trackers = Trackers::choose(options.tracker)?;
+    let tracee = begin()?;
     let pid = tracee.pid();
     // A target that cannot be recorded leaves nothing behind on disk.
-    let prepared = Prepared::set_up(tracee, options)?;
-    let header = Header {
-        program: identity::executable(pid).unwrap_or_default(),
-        arguments: identity::arguments(pid).unwrap_or_default(),
-        pid,
-        started_wall_ns: wall_ns(),
-        requested_hz: if options.at_points { 0.0 } else { options.hz },
-        tracker: prepared.tracker().to_owned(),
-        kernel: kernel_release(),
-        writer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..Header::default()
-    };
-    let writer = Writer::create(
-        &options.output,
-        &header,
-        WriterOptions {
-            shadow_bytes: options.shadow_bytes,
-            level: options.level,
-            keep: options.keep,
-            control: true,
-            ..WriterOptions::default()
-        },
-        options.force,
-    )?;
+    let mut prepared = Prepared::set_up(tracee, trackers, options)?;
+    let (writer, early) = opening::create(&mut prepared, pid, options)?;
     let findings = Arc::new(Mutex::new(Findings::default()));
     let (checker, spares) =
         if options.paranoid {
@@ -139,6 +121,7 @@ pub fn record(
         control: control(options),
         last_tick: Instant::now(),
         recorder: 0.0,
+        early,
     };
     let verdict = session.run();
     session.close(verdict, findings)
@@ -207,6 +190,8 @@ struct Session<'a> {
     last_tick: Instant,
     /// Processor time of ours at the last judgement, seconds.
     recorder: f64,
+    /// What happened to the target before the recording was there.
+    early: Option<Happened>,
 }
 
 fn control(options: &Options) -> Option<Control> {
@@ -257,6 +242,9 @@ impl Session<'_> {
 
     /// Whatever is due, then a wait. Gives the verdict once there is one.
     fn step(&mut self, goals: &mut Goals) -> Result<Option<Verdict>, Error> {
+        if let Some((pid, event)) = self.early.take() {
+            return self.event(pid, event, goals);
+        }
         let now = Instant::now();
         if goals.end.is_some_and(|end| now >= end) {
             return Ok(Some(Verdict::Limit("time")));

@@ -8,6 +8,7 @@
 
 mod bpf;
 mod choose;
+mod crew;
 mod soft_dirty;
 mod wp_async;
 

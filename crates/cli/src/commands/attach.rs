@@ -4,7 +4,6 @@ use super::capture;
 use crate::args::AttachArgs;
 use crate::live::Live;
 use std::path::PathBuf;
-use stillframe_capture::Error;
 use stillframe_linux::signals::Interrupts;
 use stillframe_linux::tracee::Tracee;
 
@@ -17,10 +16,9 @@ pub fn run(args: AttachArgs) -> anyhow::Result<u8> {
     let name = PathBuf::from(name.as_deref().unwrap_or("run").trim_end());
     let options = capture::options(&args.capture, &name);
     let interrupts = Interrupts::new()?;
-    let target = Tracee::attach(args.pid).map_err(|e| capture::failure(Error::Attach(e)))?;
     capture::check_output(&options)?;
     let mut live = Live::new(interrupts, false, args.capture.quiet);
-    let result = stillframe_capture::record(target, &options, &mut live);
+    let result = stillframe_capture::record(|| Ok(Tracee::attach(args.pid)?), &options, &mut live);
     live.clear();
     let report = result.map_err(capture::failure)?;
     capture::conclude(&args.capture, &options, report)?;

@@ -4,7 +4,6 @@ use super::capture;
 use crate::args::RecordArgs;
 use crate::live::Live;
 use std::path::Path;
-use stillframe_capture::Error;
 use stillframe_linux::child;
 use stillframe_linux::launch::Launch;
 use stillframe_linux::signals::Interrupts;
@@ -29,22 +28,26 @@ pub fn run(args: RecordArgs) -> anyhow::Result<u8> {
         args: arguments.to_vec(),
         cwd: None,
     };
-    let target = Tracee::launch(command).map_err(|e| capture::failure(Error::Launch(e)))?;
-    let pid = target.pid();
+    let mut pid = None;
+    let launch = || {
+        let target = Tracee::launch(command)?;
+        pid = Some(target.pid());
+        Ok(target)
+    };
     let mut live = Live::new(interrupts, true, args.capture.quiet);
-    let result = stillframe_capture::record(target, &options, &mut live);
+    let result = stillframe_capture::record(launch, &options, &mut live);
     live.clear();
     let report = result.map_err(|error| {
         // It has not run a single instruction: better no program than an unrecorded one.
-        child::kill(pid);
+        pid.into_iter().for_each(child::kill);
         capture::failure(error)
     })?;
-    let ended = report.ended;
+    let (ended, report_pid) = (report.ended, report.pid);
     let concluded = capture::conclude(&args.capture, &options, report);
     // The recording is over; the program, perhaps, is not. We stay its wrapper.
     let ended = match ended {
         Some(ended) => ended,
-        None => child::wait(pid, live.interrupts())?,
+        None => child::wait(report_pid, live.interrupts())?,
     };
     concluded?;
     Ok(match ended {
