@@ -1,13 +1,10 @@
 //! Choosing a tracker from what the kernel offers.
 
-use super::crew::Crew;
 use super::{BPF, Bpf, Hub, SOFT_DIRTY, SoftDirtyBits, Tracker, WP_ASYNC, WpAsync};
 use crate::Error;
-use crate::engine::processors;
 use crate::options::TrackerChoice;
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
 use stillframe_linux::Result;
 use stillframe_linux::features;
 use stillframe_linux::inject::Injector;
@@ -20,7 +17,6 @@ use stillframe_linux::uffd::Userfaultfd;
 #[derive(Debug)]
 pub struct Trackers {
     kind: Kind,
-    crew: Option<Rc<Crew>>,
 }
 
 #[derive(Debug)]
@@ -62,11 +58,7 @@ impl Trackers {
                 },
             },
         };
-        let crew = match kind {
-            Kind::SoftDirty => None,
-            Kind::WpAsync | Kind::Bpf(_) => Crew::start(processors()).map(Rc::new),
-        };
-        Ok(Self { kind, crew })
+        Ok(Self { kind })
     }
 
     /// Name of the tracker made.
@@ -107,11 +99,7 @@ impl Trackers {
         }
         let fd = injector.userfaultfd(halt, Userfaultfd::CREATE_FLAGS)?;
         let uffd = Userfaultfd::handshake(fd)?;
-        let help = match &self.crew {
-            Some(crew) => Some((Rc::clone(crew), Arc::new(Mutex::new(Scanner::open(pid)?)))),
-            None => None,
-        };
-        let plain = WpAsync::new(uffd, Scanner::open(pid)?, help);
+        let plain = WpAsync::new(uffd, Scanner::open(pid)?);
         Ok(match &self.kind {
             Kind::Bpf(hub) => Box::new(Bpf::new(plain, Rc::clone(hub), pid)?),
             Kind::WpAsync | Kind::SoftDirty => Box::new(plain),

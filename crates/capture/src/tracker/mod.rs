@@ -8,7 +8,6 @@
 
 mod bpf;
 mod choose;
-mod crew;
 mod soft_dirty;
 mod wp_async;
 

@@ -7,12 +7,10 @@
 //! Protecting is for stopped targets only: with running threads each touched page table costs an
 //! interrupt to every processor.
 
-use super::crew::{Crew, Helped, Second};
 use super::{Found, Refused, Tracker, next_run};
 use crate::layout::{Layout, Tracking};
 use crate::ranges::{Pieces, join, push, take_near};
 use std::ops::Range;
-use std::rc::Rc;
 use stillframe_image::{CheckpointId, PAGE_SIZE};
 use stillframe_linux::Result;
 use stillframe_linux::pagemap::{Categories, Region, ScanEnd, Scanner};
@@ -26,15 +24,6 @@ const BRIDGE: u64 = 2 << 20;
 /// call.
 const NEAR: u64 = 256 * PAGE_SIZE as u64;
 
-/// Bytes of address space taken on at once: a scan of 20 microseconds, if nothing was written.
-const CHUNK: u64 = 64 << 20;
-
-/// So many pieces are worth a helper, at half a microsecond each.
-const MANY: usize = 200;
-
-/// So much address space is, at 0.3 ms for a GiB.
-const LARGE: u64 = 256 << 20;
-
 /// Asynchronous write protection over one address space.
 #[derive(Debug)]
 pub struct WpAsync {
@@ -45,52 +34,17 @@ pub struct WpAsync {
     fresh: Vec<Range<u64>>,
     /// What a check found.
     looked: Vec<Range<u64>>,
-    /// Who helps with long scans, and with what.
-    help: Option<(Rc<Crew>, Second)>,
-}
-
-/// Address space to be looked at.
-#[derive(Debug, Default)]
-struct Work {
-    /// Ascending, disjoint.
-    pieces: Vec<Range<u64>>,
-    /// For each, the stretch of tracked memory that holds it.
-    runs: Vec<Range<u64>>,
-    bytes: u64,
-}
-
-impl Work {
-    fn add(&mut self, piece: Range<u64>, run: &Range<u64>) {
-        self.bytes += piece.end - piece.start;
-        let mut at = piece.start;
-        while at < piece.end {
-            let end = piece.end.min(at + CHUNK);
-            self.pieces.push(at..end);
-            self.runs.push(run.clone());
-            at = end;
-        }
-    }
-
-    /// Whether it takes longer than it takes a helper to wake up.
-    fn is_long(&self) -> bool {
-        self.pieces.len() >= MANY || self.bytes >= LARGE
-    }
 }
 
 impl WpAsync {
     /// Takes over the target's userfaultfd.
-    pub const fn new(
-        uffd: Userfaultfd,
-        scanner: Scanner,
-        help: Option<(Rc<Crew>, Second)>,
-    ) -> Self {
+    pub const fn new(uffd: Userfaultfd, scanner: Scanner) -> Self {
         Self {
             uffd,
             scanner,
             regions: Vec::new(),
             fresh: Vec::new(),
             looked: Vec::new(),
-            help,
         }
     }
 
@@ -169,7 +123,6 @@ impl WpAsync {
     ) -> Result<()> {
         found.dirty.clear();
         found.renewed.clear();
-        let mut work = Work::default();
         let mut rest = candidates;
         let mut from = 0;
         while let Some(run) = next_run(layout, from) {
@@ -182,41 +135,7 @@ impl WpAsync {
                 let last = &group[group.len() - 1];
                 let piece = group[0].start.max(run.start)..last.end.min(run.end);
                 for piece in Pieces::outside(piece, skip) {
-                    work.add(piece, &run);
-                }
-            }
-        }
-        self.find_all(work, layout, now, found)
-    }
-
-    /// Finds and protects what was written in all pieces.
-    fn find_all(
-        &mut self,
-        work: Work,
-        layout: &mut Layout,
-        now: CheckpointId,
-        found: &mut Found,
-    ) -> Result<()> {
-        match &self.help {
-            Some((crew, second)) if work.is_long() => {
-                let (crew, second) = (Rc::clone(crew), Second::clone(second));
-                let Work { pieces, runs, .. } = work;
-                crew.share(pieces, &second, |i, mut rest, helped| {
-                    if let Some(Helped { found: there, end }) = helped {
-                        for range in there {
-                            push(&mut found.dirty, range.clone());
-                        }
-                        match end? {
-                            ScanEnd::Complete => return Ok(()),
-                            ScanEnd::Unregistered { at } => rest.start = at,
-                        }
-                    }
-                    self.find_piece(rest, &runs[i], layout, now, found)
-                })?;
-            }
-            _ => {
-                for (piece, run) in work.pieces.into_iter().zip(&work.runs) {
-                    self.find_piece(piece, run, layout, now, found)?;
+                    self.find_piece(piece, &run, layout, now, found)?;
                 }
             }
         }
@@ -286,15 +205,15 @@ impl Tracker for WpAsync {
     ) -> Result<()> {
         found.dirty.clear();
         found.renewed.clear();
-        let mut work = Work::default();
         let mut from = 0;
         while let Some(run) = next_run(layout, from) {
             from = run.end;
             for piece in Pieces::outside(run.clone(), skip) {
-                work.add(piece, &run);
+                self.find_piece(piece, &run, layout, now, found)?;
             }
         }
-        self.find_all(work, layout, now, found)
+        self.add_fresh(found);
+        Ok(())
     }
 
     fn check(&mut self, ranges: &[Range<u64>], written: &mut Vec<Range<u64>>) -> Result<()> {
