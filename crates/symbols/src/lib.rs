@@ -5,21 +5,37 @@
 //! offers as well as a live process or a test.
 #![forbid(unsafe_code)]
 
+mod catalog;
 pub mod debuginfo;
 pub mod demangle;
+mod dies;
 pub mod elf;
+pub mod expr;
 pub mod files;
+pub mod format;
 mod inflate;
+mod layer;
+mod location;
+mod members;
 pub mod memory;
 pub mod module;
 pub mod program;
+mod registers;
 pub mod symtab;
+mod tls;
+pub mod types;
+pub mod value;
+pub mod variables;
 
 pub use debuginfo::{DebugInfo, Dwarf, Unit};
 pub use demangle::demangle;
+pub use dies::Language;
 pub use elf::{Elf, ElfError, Slice};
 pub use files::{Files, NoFiles, Source, SystemFiles};
+pub use format::Style;
 pub use memory::{Memory, Registers, Unreadable};
 pub use module::{Module, ModuleError};
 pub use program::{Loaded, Mapped, Program};
 pub use symtab::{Symbol, SymbolKind};
+pub use types::Type;
+pub use value::{Fault, NoRegisters, Scope, Value};

@@ -4,6 +4,7 @@
 //! one. The same goes for separate debug files, which are looked for where Debian, Fedora and GDB
 //! put them. A wrong file is refused with a reason, because wrong names are worse than none.
 
+use crate::catalog::Catalog;
 use crate::debuginfo::{DebugInfo, Dwarf};
 use crate::elf::{Elf, ElfError, Segment, Slice};
 use crate::files::{Files, Source};
@@ -57,6 +58,7 @@ pub struct Module {
     separate: OnceLock<Option<Elf>>,
     symbols: OnceLock<SymbolTable>,
     info: OnceLock<Option<DebugInfo>>,
+    catalog: OnceLock<Option<Catalog>>,
     notes: Mutex<Vec<String>>,
 }
 
@@ -91,6 +93,7 @@ impl Module {
             separate: OnceLock::new(),
             symbols: OnceLock::new(),
             info: OnceLock::new(),
+            catalog: OnceLock::new(),
             notes: Mutex::default(),
         })
     }
@@ -155,6 +158,19 @@ impl Module {
     /// Its debug information, from its own file or the separate one.
     pub fn info(&self) -> Option<&DebugInfo> {
         self.info.get_or_init(|| self.read_info()).as_ref()
+    }
+
+    /// Where names stand in its debug information, and the types that were read from it.
+    pub(crate) fn catalog(&self) -> Option<&Catalog> {
+        self.catalog
+            .get_or_init(|| {
+                let catalog = Catalog::new(self.info()?);
+                if catalog.cut {
+                    self.note("it has more names than are kept, so some are not found");
+                }
+                Some(catalog)
+            })
+            .as_ref()
     }
 
     /// Its DWARF.

@@ -1,0 +1,121 @@
+//! Where thread-local variables are, on x86-64.
+//!
+//! The executable's lie below the thread pointer at a distance that the file tells (U. Drepper, "ELF
+//! handling for thread-local storage", variant II). A library's are found as `__tls_get_addr` finds
+//! them: through the thread's vector of blocks, with the module's number from the list of loaded
+//! objects. Where glibc keeps that number it tells debuggers in `_thread_db_` symbols.
+
+use crate::module::Module;
+use crate::program::Program;
+use crate::value::{Fault, Scope};
+use std::sync::Arc;
+
+/// DWARF's number of the base of fs.
+const FS_BASE: u16 = 58;
+/// Objects that are looked at in the list of loaded ones.
+const MOST_LOADED: usize = 1 << 14;
+
+/// The address of the byte at `offset` of a module's thread-local segment, in the scope's thread.
+pub(crate) fn address(
+    scope: &Scope<'_>,
+    module: &Arc<Module>,
+    bias: u64,
+    offset: u64,
+) -> Result<u64, Fault> {
+    let pointer = scope.registers.get(FS_BASE).ok_or_else(|| {
+        Fault::new("thread-local variables need a thread, and its fs base is not known")
+    })?;
+    let Some(segment) = module.file().thread_local() else {
+        return Err(Fault::new(format!("{} has no thread-local storage", module.name())));
+    };
+    let first = scope.program.modules().first();
+    let is_executable = first.is_some_and(|f| Arc::ptr_eq(&f.module, module) && f.bias == bias);
+    let number = if is_executable {
+        return Ok(below(pointer, segment).wrapping_add(offset));
+    } else {
+        of_library(scope, bias)
+    };
+    match number {
+        Ok(Place::Number(number)) => {
+            // tcbhead_t.dtv; two words each, the first of them the block.
+            let vector = scope.memory.word(pointer.wrapping_add(8))?;
+            let block = scope
+                .memory
+                .word(vector.wrapping_add(number.wrapping_mul(16)))?;
+            if block == u64::MAX || block == 0 {
+                return Err(Fault::new(format!(
+                    "this thread has not used the thread-local variables of {} yet",
+                    module.name()
+                )));
+            }
+            Ok(block.wrapping_add(offset))
+        }
+        Ok(Place::Below(distance)) => Ok(pointer.wrapping_sub(distance).wrapping_add(offset)),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Where the first module's block begins; `segment` is its size and alignment.
+fn below(pointer: u64, (size, align): (u64, u64)) -> u64 {
+    let align = align.max(1);
+    let rounded = size
+        .checked_add(align - 1)
+        .map_or(size, |s| s / align * align);
+    pointer.wrapping_sub(rounded)
+}
+
+enum Place {
+    Number(u64),
+    #[allow(dead_code)]
+    Below(u64),
+}
+
+fn of_library(scope: &Scope<'_>, bias: u64) -> Result<Place, Fault> {
+    let unknown = |what: &str| {
+        Fault::new(format!(
+            "where this library keeps its thread-local variables is not known: {what}"
+        ))
+    };
+    let program = scope.program;
+    let (list, _) = symbol(program, b"_r_debug").ok_or_else(|| unknown("no _r_debug"))?;
+    // { size in bits, elements, offset }.
+    let (field, _) = symbol(program, b"_thread_db_link_map_l_tls_modid")
+        .ok_or_else(|| unknown("the C library is stripped of its _thread_db_ symbols"))?;
+    let place = scope.memory.word(field.wrapping_add(4))? >> 32;
+    let mut map = scope.memory.word(list.wrapping_add(8))?;
+    for _ in 0..MOST_LOADED {
+        if map == 0 {
+            break;
+        }
+        // link_map: l_addr, l_name, l_ld, l_next.
+        if scope.memory.word(map)? == bias {
+            let number = scope.memory.word(map.wrapping_add(place))?;
+            if number == 0 {
+                return Err(unknown("it has no block"));
+            }
+            return Ok(Place::Number(number));
+        }
+        map = scope.memory.word(map.wrapping_add(24))?;
+    }
+    Err(unknown("it is not in the list of loaded objects"))
+}
+
+/// The address of a symbol of any module, and its size.
+pub(crate) fn symbol(program: &Program, name: &[u8]) -> Option<(u64, u64)> {
+    program.modules().iter().find_map(|loaded| {
+        let symbol = loaded.module.symbols().named(name).next()?;
+        Some((symbol.address.wrapping_add(loaded.bias), symbol.size))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_lie_below_the_pointer() {
+        assert_eq!(below(0x1000, (0x14, 8)), 0x1000 - 0x18);
+        assert_eq!(below(0x1000, (0x20, 0)), 0x1000 - 0x20);
+        assert_eq!(below(0x1000, (u64::MAX, 16)), 0x1001);
+    }
+}
