@@ -164,7 +164,9 @@ impl<'a> Dies<'a> {
 
     /// The programming language of the unit.
     pub fn language(&self) -> Language {
-        let value = self.root().and_then(|r| r.attr_value(gimli::DW_AT_language));
+        let value = self
+            .root()
+            .and_then(|r| r.attr_value(gimli::DW_AT_language));
         match value {
             Some(AttributeValue::Language(l)) => Language::of(l),
             _ => Language::Other,

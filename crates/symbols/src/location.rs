@@ -37,7 +37,9 @@ fn damaged(error: gimli::Error) -> Fault {
 impl Context<'_> {
     fn deeper(&self) -> Result<Self, Fault> {
         if self.nested >= MOST_NESTED {
-            return Err(Fault::new("damaged debug information: locations within each other"));
+            return Err(Fault::new(
+                "damaged debug information: locations within each other",
+            ));
         }
         Ok(Self {
             nested: self.nested + 1,
@@ -61,7 +63,9 @@ impl Context<'_> {
     /// The entry of a location list for the place we are at.
     fn listed(&self, list: Attr) -> Result<Option<Expression<Slice>>, Fault> {
         let Some(here) = self.scope.here else {
-            return Err(Fault::new("this is only known inside of its function; choose a frame"));
+            return Err(Fault::new(
+                "this is only known inside of its function; choose a frame",
+            ));
         };
         let at = here.pc.wrapping_sub(self.bias);
         let (dwarf, unit) = (self.dies.dwarf, self.dies.unit);
@@ -117,7 +121,9 @@ impl Context<'_> {
             return Ok(ValueType::Generic);
         }
         let entry = self.dies.unit.entry(base).map_err(damaged)?;
-        Ok(ValueType::from_entry(&entry).map_err(damaged)?.unwrap_or(ValueType::Generic))
+        Ok(ValueType::from_entry(&entry)
+            .map_err(damaged)?
+            .unwrap_or(ValueType::Generic))
     }
 
     fn pieces(&self, expression: Expression<Slice>) -> Result<Vec<Piece<Slice>>, Fault> {
@@ -148,7 +154,10 @@ impl Context<'_> {
                         gimli::Value::Generic(self.register(register.0)?)
                     } else {
                         let bytes = self.scope.registers.bytes(register.0).ok_or_else(|| {
-                            Fault::new(format!("register {} is not known in this frame", register.0))
+                            Fault::new(format!(
+                                "register {} is not known in this frame",
+                                register.0
+                            ))
                         })?;
                         self.typed(base_type, &bytes)?
                     };
@@ -163,14 +172,19 @@ impl Context<'_> {
                 }
                 EvaluationResult::RequiresCallFrameCfa => {
                     let cfa = self.scope.here.and_then(|h| h.cfa);
-                    let cfa = cfa.ok_or_else(|| Fault::new("the frame of this function is not known"))?;
+                    let cfa =
+                        cfa.ok_or_else(|| Fault::new("the frame of this function is not known"))?;
                     evaluation.resume_with_call_frame_cfa(cfa)
                 }
                 EvaluationResult::RequiresRelocatedAddress(address) => {
                     evaluation.resume_with_relocated_address(address.wrapping_add(self.bias))
                 }
                 EvaluationResult::RequiresIndexedAddress { index, relocate } => {
-                    let address = self.dies.dwarf.address(self.dies.unit, index).map_err(damaged)?;
+                    let address = self
+                        .dies
+                        .dwarf
+                        .address(self.dies.unit, index)
+                        .map_err(damaged)?;
                     let bias = if relocate { self.bias } else { 0 };
                     evaluation.resume_with_indexed_address(address.wrapping_add(bias))
                 }
@@ -197,7 +211,9 @@ impl Context<'_> {
             }
             .map_err(damaged)?;
         }
-        Err(Fault::new("damaged debug information: a location without end"))
+        Err(Fault::new(
+            "damaged debug information: a location without end",
+        ))
     }
 
     /// The expression of another entry (DW_OP_call).
@@ -221,7 +237,9 @@ impl Context<'_> {
         let function = self.function.ok_or_else(unknown)?;
         let dies = Dies::of(self.dies.info, function).ok_or_else(unknown)?;
         let entry = dies.entry(function).ok_or_else(unknown)?;
-        let attribute = entry.attr_value(gimli::DW_AT_frame_base).ok_or_else(unknown)?;
+        let attribute = entry
+            .attr_value(gimli::DW_AT_frame_base)
+            .ok_or_else(unknown)?;
         let inner = Self { dies, ..inner };
         let expression = match attribute {
             AttributeValue::Exprloc(expression) => expression,
@@ -252,10 +270,9 @@ impl Context<'_> {
             return Ok(match &piece.location {
                 Location::Address { address } => Value::at(ty.clone(), *address),
                 Location::Empty => Value::missing(ty.clone(), Fault::OptimisedOut),
-                Location::ImplicitPointer { .. } => Value::missing(
-                    ty.clone(),
-                    Fault::new("a pointer that was optimised out"),
-                ),
+                Location::ImplicitPointer { .. } => {
+                    Value::missing(ty.clone(), Fault::new("a pointer that was optimised out"))
+                }
                 other => {
                     let mut bytes = self.content(other)?;
                     let wanted = usize::try_from(size.min(MOST_PIECES)).unwrap_or(0);
@@ -315,11 +332,14 @@ impl Context<'_> {
     /// The bytes of what is not in memory.
     fn content(&self, location: &Location<Slice>) -> Result<Vec<u8>, Fault> {
         Ok(match location {
-            Location::Register { register } => self
-                .scope
-                .registers
-                .bytes(register.0)
-                .ok_or_else(|| Fault::new(format!("register {} is not known in this frame", register.0)))?,
+            Location::Register { register } => {
+                self.scope.registers.bytes(register.0).ok_or_else(|| {
+                    Fault::new(format!(
+                        "register {} is not known in this frame",
+                        register.0
+                    ))
+                })?
+            }
             Location::Value { value } => value_bytes(value),
             Location::Bytes { value } => value.bytes().to_vec(),
             _ => return Err(Fault::OptimisedOut),

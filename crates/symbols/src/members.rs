@@ -1,14 +1,19 @@
 //! The parts of records: members by name, also of bases and of what has no name; Rust's variants.
 
 use crate::expr::completed;
-use crate::types::{Keyword, Kind, Link, Member, Record, Type};
+use crate::types::{Kind, Link, Member, Record, Type};
 use crate::value::{Fault, Scope, Value, integer_of};
 
 /// Bases of bases, unnamed unions in unnamed structures.
 const MOST_NESTED: usize = 32;
 
 /// A member as a value.
-pub(crate) fn member(value: &Value, owner: &Type, member: &Member, scope: &Scope<'_>) -> Result<Value, Fault> {
+pub(crate) fn member(
+    value: &Value,
+    owner: &Type,
+    member: &Member,
+    scope: &Scope<'_>,
+) -> Result<Value, Fault> {
     let ty = owner.follow(&member.ty);
     if let Some(die) = member.of_class {
         return static_member(owner, die, member, scope);
@@ -21,13 +26,15 @@ pub(crate) fn member(value: &Value, owner: &Type, member: &Member, scope: &Scope
 
 /// A virtual base is where the table of virtual functions says: 8-byte offsets in front of it
 /// (Itanium C++ ABI, 2.5.2); DWARF gives the offset of the entry as an expression.
-fn virtual_base(value: &Value, owner: &Type, member: &Member, scope: &Scope<'_>) -> Result<Value, Fault> {
+fn virtual_base(
+    value: &Value,
+    owner: &Type,
+    member: &Member,
+    scope: &Scope<'_>,
+) -> Result<Value, Fault> {
     let unknown = || Fault::new("where this virtual base is cannot be told");
     let object = value.address().ok_or_else(unknown)?;
-    let (module, die) = owner
-        .module()
-        .zip(owner.data().die)
-        .ok_or_else(unknown)?;
+    let (module, die) = owner.module().zip(owner.data().die).ok_or_else(unknown)?;
     let dies = module
         .info()
         .and_then(|i| crate::dies::Dies::of(i, die))
@@ -57,7 +64,8 @@ fn virtual_base(value: &Value, owner: &Type, member: &Member, scope: &Scope<'_>)
         match state {
             gimli::EvaluationResult::Complete => {
                 let pieces = evaluation.result();
-                let Some(gimli::Location::Address { address }) = pieces.first().map(|p| &p.location)
+                let Some(gimli::Location::Address { address }) =
+                    pieces.first().map(|p| &p.location)
                 else {
                     return Err(unknown());
                 };
@@ -110,7 +118,10 @@ fn static_member(
 pub(crate) fn find(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Value, Fault> {
     let ty = completed(value.ty(), scope);
     let Kind::Record(record) = ty.kind() else {
-        return Err(Fault::new(format!("`{}` has no members", value.ty().name())));
+        return Err(Fault::new(format!(
+            "`{}` has no members",
+            value.ty().name()
+        )));
     };
     let value = value.with_type(ty.clone());
     if let Some((base, name)) = name.rsplit_once("::") {
@@ -151,10 +162,18 @@ pub(crate) fn find(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Value
     } else {
         format!("; it has {}{more}", names.join(", "))
     };
-    Err(Fault::new(format!("`{}` has no member `{name}`{has}", ty.name())))
+    Err(Fault::new(format!(
+        "`{}` has no member `{name}`{has}",
+        ty.name()
+    )))
 }
 
-fn search(value: &Value, name: &str, scope: &Scope<'_>, nested: usize) -> Result<Option<Value>, Fault> {
+fn search(
+    value: &Value,
+    name: &str,
+    scope: &Scope<'_>,
+    nested: usize,
+) -> Result<Option<Value>, Fault> {
     let ty = completed(value.ty(), scope);
     let Kind::Record(record) = ty.kind() else {
         return Ok(None);
@@ -192,7 +211,12 @@ fn search(value: &Value, name: &str, scope: &Scope<'_>, nested: usize) -> Result
 }
 
 /// The part of an object that is a base of this name.
-pub(crate) fn base_named(value: &Value, name: &str, scope: &Scope<'_>, nested: usize) -> Option<Value> {
+pub(crate) fn base_named(
+    value: &Value,
+    name: &str,
+    scope: &Scope<'_>,
+    nested: usize,
+) -> Option<Value> {
     let ty = completed(value.ty(), scope);
     let Kind::Record(record) = ty.kind() else {
         return None;
@@ -242,12 +266,16 @@ pub(crate) fn variant(value: &Value, scope: &Scope<'_>) -> Result<Option<(String
             variants
                 .all
                 .iter()
-                .find(|v| v.values.iter().any(|(a, b)| (a & mask) <= tag && tag <= (b & mask)))
+                .find(|v| {
+                    v.values
+                        .iter()
+                        .any(|(a, b)| (a & mask) <= tag && tag <= (b & mask))
+                })
                 .or_else(|| variants.all.iter().find(|v| v.values.is_empty()))
         }
     };
-    let chosen = chosen
-        .ok_or_else(|| Fault::new(format!("no variant of `{}` has this tag", ty.name())))?;
+    let chosen =
+        chosen.ok_or_else(|| Fault::new(format!("no variant of `{}` has this tag", ty.name())))?;
     let inside = member(&value, &ty, &chosen.member, scope)?;
     let name = chosen
         .member
@@ -257,7 +285,9 @@ pub(crate) fn variant(value: &Value, scope: &Scope<'_>) -> Result<Option<(String
         .or_else(|| {
             let bare = inside.ty().bare();
             bare.own_name().and_then(|n| {
-                crate::expr::names::segments(n).last().map(|s| (*s).to_owned())
+                crate::expr::names::segments(n)
+                    .last()
+                    .map(|s| (*s).to_owned())
             })
         })
         .unwrap_or_default();
@@ -272,9 +302,4 @@ pub(crate) fn enumerator(ty: &Type, number: i128) -> Option<String> {
     };
     let (name, _) = e.values.iter().find(|(_, v)| *v == number)?;
     Some(name.to_string())
-}
-
-/// Whether a record is a union.
-pub(crate) fn is_union(ty: &Type) -> bool {
-    matches!(ty.bare().kind(), Kind::Record(r) if r.keyword == Keyword::Union)
 }

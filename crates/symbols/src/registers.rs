@@ -44,7 +44,9 @@ fn part(name: &str) -> Option<(u16, usize, usize)> {
     }
     for (suffix, bytes) in [("d", 4), ("w", 2), ("l", 1)] {
         if let Some(body) = name.strip_suffix(suffix)
-            && let Some(number) = WIDE.iter().position(|w| *w == body && body.starts_with('r'))
+            && let Some(number) = WIDE
+                .iter()
+                .position(|w| *w == body && body.starts_with('r'))
             && (8..16).contains(&number)
         {
             return Some((u16::try_from(number).ok()?, 0, bytes));

@@ -26,7 +26,10 @@ pub(crate) fn address(
         Fault::new("thread-local variables need a thread, and its fs base is not known")
     })?;
     let Some(segment) = module.file().thread_local() else {
-        return Err(Fault::new(format!("{} has no thread-local storage", module.name())));
+        return Err(Fault::new(format!(
+            "{} has no thread-local storage",
+            module.name()
+        )));
     };
     let first = scope.program.modules().first();
     let is_executable = first.is_some_and(|f| Arc::ptr_eq(&f.module, module) && f.bias == bias);

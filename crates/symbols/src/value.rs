@@ -196,16 +196,20 @@ impl Value {
     /// A part of it: `at` bytes from its start, of type `ty`.
     pub(crate) fn part(&self, ty: Type, at: u64, bits: Option<(u64, u64)>) -> Self {
         let content = match &self.content {
-            Content::Memory(address) => {
-                Content::Memory(if bits.is_some() { *address } else { address.wrapping_add(at) })
-            }
+            Content::Memory(address) => Content::Memory(if bits.is_some() {
+                *address
+            } else {
+                address.wrapping_add(at)
+            }),
             Content::Bytes(bytes) => {
                 let length = match bits {
                     Some(_) => bytes.part.len() as u64,
                     None => ty.size().unwrap_or(0),
                 };
                 let at = if bits.is_some() { 0 } else { at };
-                let from = usize::try_from(at).ok().and_then(|at| bytes.part.start.checked_add(at));
+                let from = usize::try_from(at)
+                    .ok()
+                    .and_then(|at| bytes.part.start.checked_add(at));
                 let to = from.and_then(|f| f.checked_add(usize::try_from(length).ok()?));
                 match (from, to) {
                     (Some(from), Some(to)) if to <= bytes.part.end => Content::Bytes(Bytes {
@@ -297,7 +301,10 @@ impl Value {
         let mut value: u128 = 0;
         for bit in 0..count {
             let at = bit + first % 8;
-            let byte = raw.get(usize::try_from(at / 8).unwrap_or(usize::MAX)).copied().unwrap_or(0);
+            let byte = raw
+                .get(usize::try_from(at / 8).unwrap_or(usize::MAX))
+                .copied()
+                .unwrap_or(0);
             value |= u128::from(byte >> (at % 8) & 1) << bit;
         }
         let signed = match self.ty.bare().kind() {
@@ -331,10 +338,7 @@ impl Value {
                     .ok_or_else(|| Fault::new("this has no address"));
             }
             _ => {
-                return Err(Fault::new(format!(
-                    "`{}` is not a number",
-                    value.ty.name()
-                )));
+                return Err(Fault::new(format!("`{}` is not a number", value.ty.name())));
             }
         };
         let bytes = value.bytes(scope)?;
@@ -423,7 +427,11 @@ pub(crate) fn float_of(bytes: &[u8]) -> Option<f64> {
             let exponent = i32::from(top & 0x7fff);
             if exponent == 0x7fff {
                 let infinite = mantissa << 1 == 0;
-                return Some(if infinite { sign * f64::INFINITY } else { f64::NAN });
+                return Some(if infinite {
+                    sign * f64::INFINITY
+                } else {
+                    f64::NAN
+                });
             }
             #[allow(clippy::cast_precision_loss)]
             let fraction = mantissa as f64;
@@ -449,7 +457,11 @@ fn half(bits: u16) -> f64 {
 
 /// The type of a computed whole number.
 pub(crate) fn integer_type(language: Language, bytes: u64, signed: bool) -> Type {
-    let encoding = if signed { Encoding::Signed } else { Encoding::Unsigned };
+    let encoding = if signed {
+        Encoding::Signed
+    } else {
+        Encoding::Unsigned
+    };
     let name = match (language, bytes, signed) {
         (Language::Rust, 1, true) => "i8",
         (Language::Rust, 1, false) => "u8",
@@ -489,7 +501,9 @@ mod tests {
         // 1.0L and -0.1L as gcc writes them.
         let one = [0, 0, 0, 0, 0, 0, 0, 0x80, 0xff, 0x3f, 0, 0, 0, 0, 0, 0];
         assert_eq!(float_of(&one), Some(1.0));
-        let tenth = [0xcd, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xfb, 0xbf, 0, 0, 0, 0, 0, 0];
+        let tenth = [
+            0xcd, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xfb, 0xbf, 0, 0, 0, 0, 0, 0,
+        ];
         assert_eq!(float_of(&tenth), Some(-0.1));
         assert_eq!(float_of(&[0x00, 0x3c]), Some(1.0));
         assert_eq!(float_of(&[1, 2, 3]), None);

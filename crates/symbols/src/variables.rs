@@ -24,11 +24,7 @@ pub struct Here<'a> {
 }
 
 impl Here<'_> {
-    pub(crate) fn entry_value(
-        &self,
-        _: &Context<'_>,
-        _: &Expression<Slice>,
-    ) -> Result<u64, Fault> {
+    pub(crate) fn entry_value(&self, _: &Context<'_>, _: &Expression<Slice>) -> Result<u64, Fault> {
         Err(Fault::OptimisedOut)
     }
 
@@ -38,11 +34,7 @@ impl Here<'_> {
 }
 
 /// An attribute of an entry or of the entry that it completes.
-pub(crate) fn attribute<'a>(
-    dies: &Dies<'a>,
-    die: Die,
-    name: DwAt,
-) -> Option<(Dies<'a>, Attr)> {
+pub(crate) fn attribute<'a>(dies: &Dies<'a>, die: Die, name: DwAt) -> Option<(Dies<'a>, Attr)> {
     let mut dies = *dies;
     let mut die = die;
     for _ in 0..=MOST_ORIGINS {

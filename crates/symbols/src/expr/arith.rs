@@ -212,7 +212,11 @@ impl Number {
                     _ => return Err(format!("`{}` needs whole numbers", op.sign())),
                 };
                 #[allow(clippy::cast_possible_truncation)]
-                let value = if single { f64::from(value as f32) } else { value };
+                let value = if single {
+                    f64::from(value as f32)
+                } else {
+                    value
+                };
                 Ok(Self::Float { value, single })
             }
         }
@@ -228,7 +232,11 @@ fn integers(a: Integer, op: Binary, b: Integer) -> Result<Integer, String> {
         }
         let count = u32::try_from(b.value).unwrap_or(u32::MAX);
         let value = if count >= a.bits() {
-            if right && a.signed && a.value < 0 { -1 } else { 0 }
+            if right && a.signed && a.value < 0 {
+                -1
+            } else {
+                0
+            }
         } else if !right {
             a.value << count
         } else if a.signed {
@@ -268,7 +276,10 @@ pub(super) fn cast(number: Number, to: &Type) -> Option<Value> {
             let value = number.float();
             #[allow(clippy::cast_possible_truncation)]
             return match size {
-                4 => Some(Value::of_bytes(to.clone(), (value as f32).to_le_bytes().to_vec())),
+                4 => Some(Value::of_bytes(
+                    to.clone(),
+                    (value as f32).to_le_bytes().to_vec(),
+                )),
                 8 => Some(Value::of_bytes(to.clone(), value.to_le_bytes().to_vec())),
                 // What cannot be written as x87's format becomes a double.
                 _ => Some(float(bare.language(), value, false)),
@@ -319,11 +330,18 @@ pub(super) fn literal(n: super::ast::Integer) -> Result<Number, String> {
         _ if fits(128, true) => (16, true),
         _ => (16, false),
     };
-    Ok(Number::Integer(Integer::new(n.value.cast_signed(), bytes, signed)))
+    Ok(Number::Integer(Integer::new(
+        n.value.cast_signed(),
+        bytes,
+        signed,
+    )))
 }
 
 pub(super) fn size_t(language: Language, bytes: u64) -> Value {
-    Value::of_bytes(integer_type(language, 8, false), bytes.to_le_bytes().to_vec())
+    Value::of_bytes(
+        integer_type(language, 8, false),
+        bytes.to_le_bytes().to_vec(),
+    )
 }
 
 #[cfg(test)]
@@ -338,10 +356,19 @@ mod tests {
     fn arithmetic_is_cs() {
         let add = |a: Number, b| a.apply(Binary::Add, b).unwrap();
         assert_eq!(add(int(255, 1, false), int(1, 4, true)), int(256, 4, true));
-        assert_eq!(add(int(i128::from(i32::MAX), 4, true), int(1, 4, true)), int(i128::from(i32::MIN), 4, true));
+        assert_eq!(
+            add(int(i128::from(i32::MAX), 4, true), int(1, 4, true)),
+            int(i128::from(i32::MIN), 4, true)
+        );
         assert_eq!(add(int(-1, 4, true), int(1, 4, false)), int(0, 4, false));
-        assert_eq!(add(int(-1, 4, true), int(0, 4, false)), int(0xffff_ffff, 4, false));
-        assert_eq!(add(int(-1, 4, true), int(0, 8, false)), int(i128::from(u64::MAX), 8, false));
+        assert_eq!(
+            add(int(-1, 4, true), int(0, 4, false)),
+            int(0xffff_ffff, 4, false)
+        );
+        assert_eq!(
+            add(int(-1, 4, true), int(0, 8, false)),
+            int(i128::from(u64::MAX), 8, false)
+        );
         let less = |a: Number, b| a.compare(b) == Some(std::cmp::Ordering::Less);
         assert!(!less(int(-1, 4, true), int(1, 4, false)));
         assert!(less(int(-1, 8, true), int(1, 4, false)));
@@ -356,12 +383,26 @@ mod tests {
             int(0, 4, true),
             int(i128::from(i64::MIN), 8, true),
             int(200, 1, false),
-            Number::Float { value: f64::NAN, single: false },
-            Number::Float { value: 1e300, single: true },
+            Number::Float {
+                value: f64::NAN,
+                single: false,
+            },
+            Number::Float {
+                value: 1e300,
+                single: true,
+            },
         ];
         let operators = [
-            Binary::Add, Binary::Subtract, Binary::Multiply, Binary::Divide, Binary::Remainder,
-            Binary::BitAnd, Binary::BitOr, Binary::BitXor, Binary::ShiftLeft, Binary::ShiftRight,
+            Binary::Add,
+            Binary::Subtract,
+            Binary::Multiply,
+            Binary::Divide,
+            Binary::Remainder,
+            Binary::BitAnd,
+            Binary::BitOr,
+            Binary::BitXor,
+            Binary::ShiftLeft,
+            Binary::ShiftRight,
         ];
         for a in all {
             let _ = (a.negated(), a.complement(), a.promoted());
@@ -372,13 +413,33 @@ mod tests {
                 let _ = a.compare(b);
             }
         }
-        assert!(int(1, 4, true).apply(Binary::Divide, int(0, 4, true)).is_err());
-        assert!(int(1, 4, true).apply(Binary::Remainder, int(0, 8, false)).is_err());
+        assert!(
+            int(1, 4, true)
+                .apply(Binary::Divide, int(0, 4, true))
+                .is_err()
+        );
+        assert!(
+            int(1, 4, true)
+                .apply(Binary::Remainder, int(0, 8, false))
+                .is_err()
+        );
         assert_eq!(
-            int(i128::from(i32::MIN), 4, true).apply(Binary::Divide, int(-1, 4, true)).unwrap(),
+            int(i128::from(i32::MIN), 4, true)
+                .apply(Binary::Divide, int(-1, 4, true))
+                .unwrap(),
             int(i128::from(i32::MIN), 4, true)
         );
-        assert_eq!(int(1, 4, true).apply(Binary::ShiftLeft, int(40, 4, true)).unwrap(), int(0, 4, true));
-        assert_eq!(int(-8, 4, true).apply(Binary::ShiftRight, int(1, 4, true)).unwrap(), int(-4, 4, true));
+        assert_eq!(
+            int(1, 4, true)
+                .apply(Binary::ShiftLeft, int(40, 4, true))
+                .unwrap(),
+            int(0, 4, true)
+        );
+        assert_eq!(
+            int(-8, 4, true)
+                .apply(Binary::ShiftRight, int(1, 4, true))
+                .unwrap(),
+            int(-4, 4, true)
+        );
     }
 }

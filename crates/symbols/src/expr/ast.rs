@@ -221,7 +221,10 @@ impl TypeName {
         loop {
             match at {
                 Self::Named { path, span, .. } => return (path, span),
-                Self::Pointer(t) | Self::Reference(t) | Self::Array(t, _) | Self::Function(t, _) => {
+                Self::Pointer(t)
+                | Self::Reference(t)
+                | Self::Array(t, _)
+                | Self::Function(t, _) => {
                     at = t;
                 }
             }

@@ -103,7 +103,10 @@ impl Evaluator<'_> {
                 let mut bytes = text.clone();
                 bytes.push(0);
                 let element = Type::number(Language::C, "char", Encoding::SignedChar, 1);
-                Ok(Value::of_bytes(element.array(Some(bytes.len() as u64)), bytes))
+                Ok(Value::of_bytes(
+                    element.array(Some(bytes.len() as u64)),
+                    bytes,
+                ))
             }
             K::Bool(b) => {
                 let ty = Type::number(self.language, "bool", Encoding::Bool, 1);
@@ -169,7 +172,8 @@ impl Evaluator<'_> {
             Kind::Reference(link, _) => resolve::completed(&ty.follow(link), self.scope).size(),
             _ => ty.size(),
         };
-        let size = size.ok_or_else(|| at(node, format!("the size of `{}` is not known", ty.name())))?;
+        let size =
+            size.ok_or_else(|| at(node, format!("the size of `{}` is not known", ty.name())))?;
         Ok(arith::size_t(self.language, size))
     }
 
@@ -196,7 +200,10 @@ impl Evaluator<'_> {
                 let mut bytes = name.into_bytes();
                 bytes.push(0);
                 let element = Type::number(Language::C, "char", Encoding::SignedChar, 1);
-                Ok(Value::of_bytes(element.array(Some(bytes.len() as u64)), bytes))
+                Ok(Value::of_bytes(
+                    element.array(Some(bytes.len() as u64)),
+                    bytes,
+                ))
             }
         }
     }
@@ -220,14 +227,13 @@ impl Evaluator<'_> {
         match bare.kind() {
             Kind::Pointer(link) => {
                 let target = bare.follow(link);
-                if matches!(target.bare().kind(), Kind::Void) && target.bare().own_name().is_none() {
+                if matches!(target.bare().kind(), Kind::Void) && target.bare().own_name().is_none()
+                {
                     return Err(Fault::new("a pointer to void; cast it: *(T *)p"));
                 }
                 Ok(Value::at(target, value.pointer(self.scope)?))
             }
-            Kind::Array(array) => {
-                Ok(value.part(bare.follow(&array.element), 0, None))
-            }
+            Kind::Array(array) => Ok(value.part(bare.follow(&array.element), 0, None)),
             Kind::Function(..) => Ok(value),
             Kind::Unknown => Err(unknown_type()),
             // GDB takes a number for the address of a long.
@@ -236,9 +242,8 @@ impl Evaluator<'_> {
                 let address = value.integer(self.scope)?;
                 Ok(Value::at(ty, truncated(address)))
             }
-            _ => layer::pointee(&value, self.scope)?.ok_or_else(|| {
-                Fault::new(format!("`{}` is no pointer", value.ty().name()))
-            }),
+            _ => layer::pointee(&value, self.scope)?
+                .ok_or_else(|| Fault::new(format!("`{}` is no pointer", value.ty().name()))),
         }
     }
 
@@ -252,7 +257,10 @@ impl Evaluator<'_> {
                 let language = arith::language(value.ty().language(), Language::Other);
                 // Rust's `!` turns the bits of a number.
                 if language == Language::Rust
-                    && value.ty().encoding().is_some_and(|e| e.integral() && e != Encoding::Bool)
+                    && value
+                        .ty()
+                        .encoding()
+                        .is_some_and(|e| e.integral() && e != Encoding::Bool)
                     && let Some(n) = number(&value, self.scope).placed(inner)?
                 {
                     return Ok(arith::value(language, n.complement().placed(node)?));
@@ -282,7 +290,10 @@ impl Evaluator<'_> {
         let address = value
             .address()
             .ok_or_else(|| Fault::new("this is not in memory and has no address"))?;
-        Ok(Value::of_bytes(value.ty().pointer(), address.to_le_bytes().to_vec()))
+        Ok(Value::of_bytes(
+            value.ty().pointer(),
+            address.to_le_bytes().to_vec(),
+        ))
     }
 
     fn number(&self, node: &Node, value: &Value) -> Result<Number> {
@@ -322,7 +333,10 @@ impl Evaluator<'_> {
                         return Err(at(side, unknown_type().to_string()));
                     }
                 }
-                Ok(arith::truth(language, holds(&a, op, &b, self.scope).placed(node)?))
+                Ok(arith::truth(
+                    language,
+                    holds(&a, op, &b, self.scope).placed(node)?,
+                ))
             }
             Binary::Repeat => {
                 let count = b.integer(self.scope).placed(right)?;
@@ -389,7 +403,12 @@ impl Evaluator<'_> {
                 let size = i64::try_from(step(&ty)).unwrap_or(1).max(1);
                 let difference = x.wrapping_sub(y).cast_signed() / size;
                 let language = ty.language();
-                Ok(Some(Value::of_integer(language, i128::from(difference), 8, true)))
+                Ok(Some(Value::of_integer(
+                    language,
+                    i128::from(difference),
+                    8,
+                    true,
+                )))
             }
             (None, None, _) => Ok(None),
             _ => {
@@ -399,7 +418,12 @@ impl Evaluator<'_> {
                         return Ok(v.clone());
                     }
                     let n = address(v, self.scope).placed(node)?.unwrap_or(0);
-                    Ok(Value::of_integer(v.ty().language(), i128::from(n), 8, false))
+                    Ok(Value::of_integer(
+                        v.ty().language(),
+                        i128::from(n),
+                        8,
+                        false,
+                    ))
                 };
                 let (x, y) = (whole(a)?, whole(b)?);
                 let (x, y) = (self.number(node, &x)?, self.number(node, &y)?);
@@ -434,9 +458,14 @@ impl Evaluator<'_> {
             }
             Kind::Pointer(_) => {
                 let first = self.follow(&value).placed(of)?;
-                let size = resolve::completed(first.ty(), self.scope).size().ok_or_else(|| {
-                    at(of, format!("the size of `{}` is not known", first.ty().name()))
-                })?;
+                let size = resolve::completed(first.ty(), self.scope)
+                    .size()
+                    .ok_or_else(|| {
+                        at(
+                            of,
+                            format!("the size of `{}` is not known", first.ty().name()),
+                        )
+                    })?;
                 let start = first.address().unwrap_or(0);
                 let place = start.wrapping_add(truncated(n).wrapping_mul(size));
                 Ok(Value::at(first.ty().clone(), place))
@@ -487,9 +516,14 @@ impl Evaluator<'_> {
             .checked_sub(from)
             .ok_or_else(|| at(node, "a slice that ends before it begins"))?;
         if count > MOST_ELEMENTS {
-            return Err(at(node, format!("a slice of more than {MOST_ELEMENTS} elements")));
+            return Err(at(
+                node,
+                format!("a slice of more than {MOST_ELEMENTS} elements"),
+            ));
         }
-        let size = resolve::completed(first.ty(), self.scope).size().unwrap_or(0);
+        let size = resolve::completed(first.ty(), self.scope)
+            .size()
+            .unwrap_or(0);
         let ty = first.ty().array(Some(count));
         Ok(value_at(&first, &value, ty, from.wrapping_mul(size)))
     }
@@ -528,7 +562,10 @@ impl Evaluator<'_> {
                 let moved = self.moved(start, &inner, &outer);
                 return Ok(Value::of_bytes(to.clone(), moved.to_le_bytes().to_vec()));
             }
-            (Kind::Pointer(_), Kind::Number(_) | Kind::Enumeration(_) | Kind::MemberPointer(..))
+            (
+                Kind::Pointer(_),
+                Kind::Number(_) | Kind::Enumeration(_) | Kind::MemberPointer(..),
+            )
             | (Kind::Array(_) | Kind::Function(..), Kind::Pointer(_) | Kind::Number(_)) => {
                 let n = address(&value, self.scope)?
                     .ok_or_else(|| Fault::new("this array is not in memory"))?;

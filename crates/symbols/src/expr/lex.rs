@@ -29,8 +29,8 @@ pub(super) enum Tok {
 /// Longest first where one is the beginning of another.
 const SIGNS: &[&str] = &[
     "..=", "<<=", ">>=", "->", "::", "..", "<<", ">>", "<=", ">=", "==", "!=", "&&", "||", "+=",
-    "-=", "*=", "/=", "++", "--", "(", ")", "[", "]", "{", "}", "+", "-", "*", "/", "%", "&", "|",
-    "^", "~", "!", "<", ">", "=", "?", ":", ".", ",", ";", "@", "#",
+    "-=", "*=", "/=", "(", ")", "[", "]", "{", "}", "+", "-", "*", "/", "%", "&", "|", "^", "~",
+    "!", "<", ">", "=", "?", ":", ".", ",", ";", "@", "#",
 ];
 
 fn error(at: Range<usize>, message: impl Into<String>) -> SyntaxError {
@@ -77,9 +77,7 @@ pub(super) fn words(text: &str) -> Result<Vec<Token>, SyntaxError> {
                     at += 1;
                     Tok::Text(quoted_text(text, &mut at, start)?)
                 }
-                (Some(b'\''), "b" | "L" | "u" | "U")
-                    if closes(bytes, at) =>
-                {
+                (Some(b'\''), "b" | "L" | "u" | "U") if closes(bytes, at) => {
                     at += 1;
                     single(text, &mut at, start)?
                 }
@@ -106,7 +104,10 @@ pub(super) fn words(text: &str) -> Result<Vec<Token>, SyntaxError> {
             at += sign.len();
             Tok::Sign(sign)
         } else {
-            let end = text[at..].chars().next().map_or(at + 1, |c| at + c.len_utf8());
+            let end = text[at..]
+                .chars()
+                .next()
+                .map_or(at + 1, |c| at + c.len_utf8());
             return Err(error(at..end, "this means nothing in an expression"));
         };
         words.push(Token {
@@ -126,7 +127,10 @@ fn is_name(c: u8) -> bool {
 }
 
 fn end_of_name(bytes: &[u8], mut at: usize) -> usize {
-    while bytes.get(at).is_some_and(|c| is_name(*c) || c.is_ascii_digit() || *c == b'$') {
+    while bytes
+        .get(at)
+        .is_some_and(|c| is_name(*c) || c.is_ascii_digit() || *c == b'$')
+    {
         at += 1;
     }
     at
@@ -150,7 +154,12 @@ fn number(text: &str, at: &mut usize) -> Result<Tok, SyntaxError> {
     *at += prefix;
     let digits = *at;
     while bytes.get(*at).is_some_and(|c| {
-        *c == b'_' || if base == 16 { c.is_ascii_hexdigit() } else { c.is_ascii_digit() }
+        *c == b'_'
+            || if base == 16 {
+                c.is_ascii_hexdigit()
+            } else {
+                c.is_ascii_digit()
+            }
     }) {
         *at += 1;
     }
@@ -158,7 +167,9 @@ fn number(text: &str, at: &mut usize) -> Result<Tok, SyntaxError> {
     if base == 10 || (base == 8 && prefix == 1) {
         // `0..n` is a range, `1.max` would be a call.
         let behind = bytes.get(*at + 1);
-        if bytes.get(*at) == Some(&b'.') && behind.is_none_or(|c| *c != b'.' && !is_name(*c) || matches!(c, b'e' | b'f')) {
+        if bytes.get(*at) == Some(&b'.')
+            && behind.is_none_or(|c| *c != b'.' && !is_name(*c) || matches!(c, b'e' | b'f'))
+        {
             float = true;
             *at += 1;
             while bytes.get(*at).is_some_and(u8::is_ascii_digit) {
@@ -252,8 +263,8 @@ fn quoted_text(text: &str, at: &mut usize, start: usize) -> Result<Vec<u8>, Synt
             Some(b'\\') => match escape(text, at)? {
                 Escape::Byte(b) => out.push(b),
                 Escape::Char(c) => {
-                    let c = char::from_u32(c)
-                        .ok_or_else(|| error(start..*at, "no such character"))?;
+                    let c =
+                        char::from_u32(c).ok_or_else(|| error(start..*at, "no such character"))?;
                     out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
                 }
             },
@@ -308,7 +319,11 @@ fn escape(text: &str, at: &mut usize) -> Result<Escape, SyntaxError> {
     *at += 1;
     let digits = |at: &mut usize, most: usize, base: u32| -> Option<u32> {
         let from = *at;
-        while *at < from + most && bytes.get(*at).is_some_and(|c| char::from(*c).is_digit(base)) {
+        while *at < from + most
+            && bytes
+                .get(*at)
+                .is_some_and(|c| char::from(*c).is_digit(base))
+        {
             *at += 1;
         }
         u32::from_str_radix(&text[from..*at], base).ok()

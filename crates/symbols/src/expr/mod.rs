@@ -88,8 +88,20 @@ pub fn parse(text: &str) -> Result<Expr, SyntaxError> {
             s.ends_with("_t")
                 || matches!(
                     s.as_str(),
-                    "u8" | "u16" | "u32" | "u64" | "u128" | "usize" | "i8" | "i16" | "i32" | "i64"
-                        | "i128" | "isize" | "f32" | "f64" | "bool"
+                    "u8" | "u16"
+                        | "u32"
+                        | "u64"
+                        | "u128"
+                        | "usize"
+                        | "i8"
+                        | "i16"
+                        | "i32"
+                        | "i64"
+                        | "i128"
+                        | "isize"
+                        | "f32"
+                        | "f64"
+                        | "bool"
                 )
         })
     };

@@ -83,7 +83,6 @@ pub(crate) fn usual<'a>(words: impl Iterator<Item = &'a str> + Clone) -> String 
     }
 }
 
-
 /// The words that the names of C's own numbers are made of.
 const WORDS: &[&str] = &[
     "unsigned", "signed", "long", "short", "int", "char", "double", "__int128",
@@ -140,7 +139,10 @@ mod tests {
     #[test]
     fn brackets_hold_names_together() {
         assert_eq!(segments("a::b<c::d>::e"), ["a", "b<c::d>", "e"]);
-        assert_eq!(segments("(anonymous namespace)::x"), ["(anonymous namespace)", "x"]);
+        assert_eq!(
+            segments("(anonymous namespace)::x"),
+            ["(anonymous namespace)", "x"]
+        );
         assert_eq!(segments("::a"), ["a"]);
         assert!(segments("").is_empty());
         assert_eq!(segments("a>>::b"), ["a>>", "b"]);
@@ -150,7 +152,10 @@ mod tests {
     fn spaces_between_signs_do_not_count() {
         assert_eq!(plain("A<B<int> >"), "A<B<int>>");
         assert_eq!(plain("unsigned  long"), "unsigned long");
-        assert_eq!(plain("std::pair<const int, char *>"), "std::pair<const int,char*>");
+        assert_eq!(
+            plain("std::pair<const int, char *>"),
+            "std::pair<const int,char*>"
+        );
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub(super) fn parse(text: &str, is_type: &dyn Fn(&Path) -> bool) -> Result<Parse
         depth: 0,
         is_type,
         doubtful: Vec::new(),
+        prefixed: false,
     };
     if parser.peek() == &Tok::End {
         return Err(parser.error("an expression is missing"));
@@ -52,7 +53,7 @@ pub(super) fn parse(text: &str, is_type: &dyn Fn(&Path) -> bool) -> Result<Parse
             root,
             doubtful: parser.doubtful,
         }),
-        Tok::Sign("=" | "+=" | "-=" | "*=" | "/=" | "<<=" | ">>=" | "++" | "--") => {
+        Tok::Sign("=" | "+=" | "-=" | "*=" | "/=" | "<<=" | ">>=") => {
             Err(parser.error("what was recorded cannot be changed; compare with =="))
         }
         _ => Err(parser.error("an operator is expected here")),
@@ -74,6 +75,7 @@ pub(super) fn parse_type(text: &str) -> Result<TypeName> {
         depth: 0,
         is_type: &|_| false,
         doubtful: Vec::new(),
+        prefixed: false,
     };
     let (name, _) = parser.type_name(true)?;
     if parser.peek() != &Tok::End {
@@ -89,6 +91,8 @@ struct Parser<'a> {
     depth: u16,
     is_type: &'a dyn Fn(&Path) -> bool,
     doubtful: Vec<Path>,
+    /// Stars and ampersands behind a type do not belong to it.
+    prefixed: bool,
 }
 
 /// Binding powers: (operator, left). Right is left + 1: all associate to the left.
@@ -218,8 +222,11 @@ impl Parser<'_> {
             let kind = match self.peek() {
                 Tok::Name(name) if name == "as" && AS >= least => {
                     self.at += 1;
-                    let (to, _) = self.type_name(true)?;
-                    Kind::Cast(to, Box::new(left))
+                    // `x as u32 * 2` multiplies.
+                    self.prefixed = true;
+                    let to = self.type_name(true);
+                    self.prefixed = false;
+                    Kind::Cast(to?.0, Box::new(left))
                 }
                 Tok::Sign("?") if CHOICE >= least => {
                     self.at += 1;
@@ -322,7 +329,8 @@ impl Parser<'_> {
             return Ok(None);
         }
         let inner = self.expression(PREFIX)?;
-        self.node(start, Kind::Cast(name, Box::new(inner))).map(Some)
+        self.node(start, Kind::Cast(name, Box::new(inner)))
+            .map(Some)
     }
 
     fn postfix(&mut self) -> Result<Node> {
@@ -399,8 +407,10 @@ impl Parser<'_> {
                     suffix: super::ast::Suffix::None,
                 }),
             )?;
-            let mut sum =
-                self.node(start, Kind::Binary(Binary::Add, Box::new(end), Box::new(one)))?;
+            let mut sum = self.node(
+                start,
+                Kind::Binary(Binary::Add, Box::new(end), Box::new(one)),
+            )?;
             sum.span.end = sum.span.end.saturating_sub(1).max(start);
             to = Some(sum);
         }
@@ -445,7 +455,11 @@ impl Parser<'_> {
                 }
                 "len" | "variant" if self.ahead(1) == &Tok::Sign("(") => {
                     self.at += 2;
-                    let ask = if name == "len" { Ask::Length } else { Ask::Variant };
+                    let ask = if name == "len" {
+                        Ask::Length
+                    } else {
+                        Ask::Variant
+                    };
                     let inner = self.expression(0)?;
                     self.expect(")", "")?;
                     return self.node(start, Kind::Ask(ask, Box::new(inner)));
@@ -527,8 +541,7 @@ impl Parser<'_> {
     /// The name with its template arguments, if that is what follows: in a type always, elsewhere
     /// only if `::` stands behind them.
     fn template(&mut self, name: String, of_type: bool) -> String {
-        let turbofish =
-            self.peek() == &Tok::Sign("::") && self.ahead(1) == &Tok::Sign("<");
+        let turbofish = self.peek() == &Tok::Sign("::") && self.ahead(1) == &Tok::Sign("<");
         let open = self.at + usize::from(turbofish);
         if !matches!(self.words.get(open).map(|w| &w.kind), Some(Tok::Sign("<"))) {
             return name;
@@ -607,8 +620,8 @@ impl Parser<'_> {
                         return Err(self.error("the length of the array is missing"));
                     };
                     self.expect("]", "")?;
-                    let n = u64::try_from(n.value)
-                        .map_err(|_| self.error("no array is that long"))?;
+                    let n =
+                        u64::try_from(n.value).map_err(|_| self.error("no array is that long"))?;
                     return Ok((TypeName::Array(Box::new(inner), Some(n)), true));
                 }
                 self.expect("]", "")?;
@@ -680,6 +693,9 @@ impl Parser<'_> {
 
     /// What stands behind the name of a type.
     fn declarator(&mut self, mut inner: TypeName, mut sure: bool) -> Result<(TypeName, bool)> {
+        if self.prefixed {
+            return Ok((inner, sure));
+        }
         let mut derived = 0;
         loop {
             derived += 1;
@@ -759,8 +775,8 @@ impl Parser<'_> {
             }
             let count = match self.peek() {
                 Tok::Integer(n) => {
-                    let n = u64::try_from(n.value)
-                        .map_err(|_| self.error("no array is that long"))?;
+                    let n =
+                        u64::try_from(n.value).map_err(|_| self.error("no array is that long"))?;
                     self.at += 1;
                     Some(n)
                 }

@@ -32,7 +32,8 @@ pub(super) enum Thing {
 /// Modules in the order in which they are asked, with their catalogs as far as they have any.
 fn modules<'a>(scope: &Scope<'a>) -> impl Iterator<Item = (&'a Loaded, &'a Catalog)> {
     let here = scope.here.and_then(|h| scope.program.module_at(h.pc));
-    let is_here = move |l: &&Loaded| here.is_some_and(|(m, b)| Arc::ptr_eq(m, &l.module) && b == l.bias);
+    let is_here =
+        move |l: &&Loaded| here.is_some_and(|(m, b)| Arc::ptr_eq(m, &l.module) && b == l.bias);
     let all = scope.program.modules();
     let first = all.iter().find(is_here);
     let others = all.iter().filter(move |l| !is_here(l));
@@ -125,13 +126,7 @@ fn in_file(dies: &Dies<'_>, wanted: &str) -> bool {
 }
 
 /// The places of a name in one module.
-fn places(
-    loaded: &Loaded,
-    catalog: &Catalog,
-    path: &Path,
-    what: What,
-    whole: bool,
-) -> Vec<Found> {
+fn places(loaded: &Loaded, catalog: &Catalog, path: &Path, what: What, whole: bool) -> Vec<Found> {
     let Some(info) = loaded.module.info() else {
         return Vec::new();
     };
@@ -177,7 +172,10 @@ fn variable(
     whole: bool,
 ) -> Result<Option<Value>, String> {
     let found = places(loaded, catalog, path, What::Variable, whole);
-    let dies = found.iter().filter(|f| !f.declaration).map(|f| (f.die, None));
+    let dies = found
+        .iter()
+        .filter(|f| !f.declaration)
+        .map(|f| (f.die, None));
     choose(loaded, dies.collect(), path, scope)
 }
 
@@ -339,11 +337,10 @@ fn alike(path: &Path, scope: &Scope<'_>) -> Option<String> {
 /// The type that was written.
 pub(super) fn type_named(name: &TypeName, scope: &Scope<'_>) -> Result<Type, String> {
     Ok(match name {
-        TypeName::Named { tag, path, .. } => type_by_path(*tag, path, scope)
-            .ok_or_else(|| {
-                let tag = tag.map_or(String::new(), |t| format!("{t} "));
-                format!("no type is called `{tag}{}`", path.text())
-            })?,
+        TypeName::Named { tag, path, .. } => type_by_path(*tag, path, scope).ok_or_else(|| {
+            let tag = tag.map_or(String::new(), |t| format!("{t} "));
+            format!("no type is called `{tag}{}`", path.text())
+        })?,
         TypeName::Pointer(inner) => type_named(inner, scope)?.pointer(),
         TypeName::Reference(inner) => type_named(inner, scope)?.reference(),
         TypeName::Array(inner, count) => type_named(inner, scope)?.array(*count),
@@ -363,7 +360,11 @@ fn type_by_path(tag: Option<&str>, path: &Path, scope: &Scope<'_>) -> Option<Typ
         (Some("struct" | "class"), Kind::Record(r)) => r.keyword != Keyword::Union,
         _ => false,
     };
-    let mut around = if path.global { Vec::new() } else { variables::scopes_here(scope) };
+    let mut around = if path.global {
+        Vec::new()
+    } else {
+        variables::scopes_here(scope)
+    };
     if path.file.is_none()
         && !path.global
         && let Some(ty) = variables::local_type(scope, path)

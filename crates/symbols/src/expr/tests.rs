@@ -30,13 +30,21 @@ fn tree(text: &str) -> String {
     fn ty(t: &TypeName) -> String {
         match t {
             TypeName::Named { tag, path, .. } => {
-                format!("{}{}", tag.map_or(String::new(), |t| format!("{t} ")), path.text())
+                format!(
+                    "{}{}",
+                    tag.map_or(String::new(), |t| format!("{t} ")),
+                    path.text()
+                )
             }
             TypeName::Pointer(t) => format!("{}*", ty(t)),
             TypeName::Reference(t) => format!("{}&", ty(t)),
             TypeName::Array(t, n) => format!("{}[{}]", ty(t), n.unwrap_or(0)),
             TypeName::Function(t, p) => {
-                format!("{}({})", ty(t), p.iter().map(ty).collect::<Vec<_>>().join(","))
+                format!(
+                    "{}({})",
+                    ty(t),
+                    p.iter().map(ty).collect::<Vec<_>>().join(",")
+                )
             }
         }
     }
@@ -103,7 +111,10 @@ fn casts() {
 
 #[test]
 fn literals() {
-    assert_eq!(tree("0x1f + 017 + 0b11 + 1_000"), "(((31 + 15) + 3) + 1000)");
+    assert_eq!(
+        tree("0x1f + 017 + 0b11 + 1_000"),
+        "(((31 + 15) + 3) + 1000)"
+    );
     assert_eq!(tree("1.5e3"), "1500.0");
     assert_eq!(tree(".5f"), "0.5");
     assert_eq!(tree("'a' + '\\n' + '\\x41'"), "(('a' + '\n') + 'A')");
@@ -127,7 +138,11 @@ fn errors_point_at_the_place() {
     assert_eq!(wrong("p[1").at, 3..3);
     assert_eq!(wrong("a $ b").at, 2..3);
     assert!(wrong("").message.contains("missing"));
-    assert!(wrong("999999999999999999999999999999999999999999").message.contains("128"));
+    assert!(
+        wrong("999999999999999999999999999999999999999999")
+            .message
+            .contains("128")
+    );
     assert_eq!(point("a + é * b", &(4..6)), "  a + é * b\n      ^");
     assert_eq!(point("a b", &(2..3)), "  a b\n    ^");
     assert_eq!(point("a", &(9..12)), "  a\n   ^");
@@ -135,10 +150,25 @@ fn errors_point_at_the_place() {
 
 #[test]
 fn depth_is_bounded() {
-    for (open, close) in [("(", ")"), ("-", ""), ("*", ""), ("!", ""), ("a[", "]"), ("(int)", ""), ("sizeof ", ""), ("len(", ")"), ("1+(", ")"), ("a?", ":b")] {
+    for (open, close) in [
+        ("(", ")"),
+        ("-", ""),
+        ("*", ""),
+        ("!", ""),
+        ("a[", "]"),
+        ("(int)", ""),
+        ("sizeof ", ""),
+        ("len(", ")"),
+        ("1+(", ")"),
+        ("a?", ":b"),
+    ] {
         let text = format!("{}x{}", open.repeat(2000), close.repeat(2000));
         let error = parse(&text).unwrap_err();
-        assert!(error.message.contains("more than"), "{open}: {}", error.message);
+        assert!(
+            error.message.contains("more than"),
+            "{open}: {}",
+            error.message
+        );
     }
     for chain in ["x+", "x.", "x->", "x,", "x==", "x as u8 + "] {
         let text = format!("{}x", chain.repeat(1000));

@@ -103,10 +103,8 @@ impl Printer<'_> {
         if let Some(name) = members::enumerator(ty, number) {
             return self.out.push_str(&format!("{prefix}{name}"));
         }
-        let flags = !e.values.is_empty()
-            && e.values
-                .iter()
-                .all(|(_, v)| *v >= 0 && v.count_ones() <= 1);
+        let flags =
+            !e.values.is_empty() && e.values.iter().all(|(_, v)| *v >= 0 && v.count_ones() <= 1);
         if !flags {
             return self.out.push_str(&number.to_string());
         }
@@ -257,7 +255,8 @@ impl Printer<'_> {
                     && matches!(bare.kind(), Kind::Record(_))
                     && bare.own_name() == ty.own_name()
                 {
-                    self.out.push_str("<same as static member of an already seen type>");
+                    self.out
+                        .push_str("<same as static member of an already seen type>");
                 } else {
                     self.value(&part);
                 }

@@ -114,7 +114,8 @@ impl Printer<'_> {
                     let plain_text = own.own_name().is_none()
                         && target.unqualified().own_name() == Some("char")
                         && matches!(own.kind(), Kind::Pointer(_));
-                    let shown = self.style.layers && layer::view(value, self.scope).is_ok_and(|v| v.is_some());
+                    let shown = self.style.layers
+                        && layer::view(value, self.scope).is_ok_and(|v| v.is_some());
                     if !plain_text && !shown && value.fault().is_none() {
                         self.out.push_str(&format!("({}) ", value.ty().name()));
                     }
@@ -325,7 +326,9 @@ impl Printer<'_> {
 
     /// The elements of an array, up to `limit`.
     pub(crate) fn elements(&mut self, value: &Value, element: &Type, count: u64) {
-        let size = crate::expr::completed(element, self.scope).size().unwrap_or(0);
+        let size = crate::expr::completed(element, self.scope)
+            .size()
+            .unwrap_or(0);
         // Equal neighbours count as one towards the limit, so look at more than are shown.
         let limit = self.style.elements as u64;
         let mut shown = 0u64;
@@ -336,7 +339,13 @@ impl Printer<'_> {
                 self.out.push_str(", ");
             }
             let item = value.part(element.clone(), at.wrapping_mul(size), None);
-            let same = self.run(value, element, size, at, count.min(at.saturating_add(budget)));
+            let same = self.run(
+                value,
+                element,
+                size,
+                at,
+                count.min(at.saturating_add(budget)),
+            );
             self.value(&item);
             if same >= self.style.repeats as u64 {
                 self.out.push_str(&format!(" <repeats {same} times>"));

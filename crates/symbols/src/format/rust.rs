@@ -2,7 +2,6 @@
 
 use super::Printer;
 use crate::expr::completed;
-use crate::expr::names::segments;
 use crate::members;
 use crate::types::{Kind, Member, Record, Type};
 use crate::value::Value;
@@ -75,14 +74,17 @@ impl Printer<'_> {
     fn rust_fields(&mut self, value: &Value, ty: &Type, fields: &[Member], space: bool) {
         let mut ordered: Vec<&Member> = fields.iter().collect();
         let tuple = fields.iter().all(|m| {
-            m.name
-                .as_deref()
-                .is_some_and(|n| n.strip_prefix("__").is_some_and(|d| d.parse::<u32>().is_ok()))
+            m.name.as_deref().is_some_and(|n| {
+                n.strip_prefix("__")
+                    .is_some_and(|d| d.parse::<u32>().is_ok())
+            })
         });
         if tuple {
             ordered.sort_by_key(|m| {
                 let name = m.name.as_deref().unwrap_or_default();
-                name.trim_start_matches('_').parse::<u32>().unwrap_or(u32::MAX)
+                name.trim_start_matches('_')
+                    .parse::<u32>()
+                    .unwrap_or(u32::MAX)
             });
         }
         self.nested(|p| {
@@ -111,10 +113,4 @@ impl Printer<'_> {
             p.out.push(if tuple { ')' } else { '}' });
         });
     }
-}
-
-/// The last part of a name.
-#[allow(dead_code)]
-fn last(name: &str) -> &str {
-    segments(name).last().copied().unwrap_or(name)
 }

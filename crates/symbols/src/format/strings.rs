@@ -128,10 +128,16 @@ mod tests {
         assert_eq!(q(b"abc"), "\"abc\"");
         assert_eq!(q(b""), "\"\"");
         assert_eq!(q(b"a\"b\n\x01"), "\"a\\\"b\\n\\001\"");
-        assert_eq!(q(b"ab\0\0\0\0\0\0\0\0\0\0\0\0"), "\"ab\", '\\000' <repeats 12 times>");
+        assert_eq!(
+            q(b"ab\0\0\0\0\0\0\0\0\0\0\0\0"),
+            "\"ab\", '\\000' <repeats 12 times>"
+        );
         assert_eq!(q("grün".as_bytes()), "\"grün\"");
         assert_eq!(q(b"\xff"), "\"\\377\"");
-        assert_eq!(quoted(b"a\0", 2, true, true, &Style::default()), "u\"a\"...");
+        assert_eq!(
+            quoted(b"a\0", 2, true, true, &Style::default()),
+            "u\"a\"..."
+        );
         assert_eq!(character(u32::from('a'), '\''), "'a'");
         assert_eq!(character(39, '\''), "'\\''");
     }

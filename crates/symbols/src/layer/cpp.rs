@@ -57,7 +57,9 @@ fn align_of(ty: &Type, scope: &Scope<'_>, nested: usize) -> u64 {
             .map(|m| align_of(&ty.follow(&m.ty), scope, nested + 1))
             .max()
             .unwrap_or(1),
-        Kind::Array(array) if nested < 16 => align_of(&ty.follow(&array.element), scope, nested + 1),
+        Kind::Array(array) if nested < 16 => {
+            align_of(&ty.follow(&array.element), scope, nested + 1)
+        }
         _ => ty.size().unwrap_or(1).clamp(1, 16),
     }
 }
@@ -88,9 +90,8 @@ pub(super) fn view(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Optio
             text(address, length, unit)
         }
         "vector" => vector(value, &ty, scope),
-        "array" => Ok(path(value, &["_M_elems"], scope).map(|elements| {
-            View::Plain(value_of_array(&elements))
-        })),
+        "array" => Ok(path(value, &["_M_elems"], scope)
+            .map(|elements| View::Plain(value_of_array(&elements)))),
         "map" | "multimap" | "set" | "multiset" => tree(value, kind, scope),
         "unordered_map" | "unordered_multimap" | "unordered_set" | "unordered_multiset" => {
             hashed(value, kind, scope)
@@ -160,7 +161,10 @@ fn vector(value: &Value, ty: &Type, scope: &Scope<'_>) -> Result<Option<View>, F
         let end = some!(word(&parts, &["_M_finish", "_M_p"], scope)?);
         let last = some!(word(&parts, &["_M_finish", "_M_offset"], scope)?);
         let storage = some!(word(&parts, &["_M_end_of_storage"], scope)?);
-        let length = (end.wrapping_sub(start)).wrapping_mul(8).wrapping_add(last).wrapping_sub(first);
+        let length = (end.wrapping_sub(start))
+            .wrapping_mul(8)
+            .wrapping_add(last)
+            .wrapping_sub(first);
         let capacity = storage.wrapping_sub(start).wrapping_mul(8);
         return Ok(Some(View::List(List {
             head: format!("std::vector<bool> of length {length}, capacity {capacity}"),
@@ -215,7 +219,10 @@ fn deque(value: &Value, ty: &Type, scope: &Scope<'_>) -> Result<Option<View>, Fa
     let head = if length == 0 {
         "empty std::deque".to_owned()
     } else {
-        format!("std::deque with {length} element{}", if length == 1 { "" } else { "s" })
+        format!(
+            "std::deque with {length} element{}",
+            if length == 1 { "" } else { "s" }
+        )
     };
     Ok(Some(View::List(List {
         head,
@@ -297,7 +304,8 @@ fn containers(
 /// The pointer inside.
 fn inner_pointer(value: &Value, kind: &str, scope: &Scope<'_>) -> Option<Value> {
     if kind == "unique_ptr" {
-        let tuple = path(value, &["_M_t", "_M_t"], scope).or_else(|| path(value, &["_M_t"], scope))?;
+        let tuple =
+            path(value, &["_M_t", "_M_t"], scope).or_else(|| path(value, &["_M_t"], scope))?;
         let head = base_starting(&tuple, "std::_Head_base<0", scope)?;
         return path(&head, &["_M_head_impl"], scope);
     }
@@ -366,7 +374,11 @@ fn smart(value: &Value, kind: &str, scope: &Scope<'_>) -> Result<Option<View>, F
     }))
 }
 
-pub(super) fn pointee(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Option<Value>, Fault> {
+pub(super) fn pointee(
+    value: &Value,
+    name: &str,
+    scope: &Scope<'_>,
+) -> Result<Option<Value>, Fault> {
     let kind = template(name);
     match kind {
         "unique_ptr" | "shared_ptr" | "weak_ptr" => {
@@ -389,7 +401,9 @@ pub(super) fn pointee(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Op
             let address = pointer.pointer(scope)?;
             Ok(pointer.ty().target().map(|t| Value::at(t, address)))
         }
-        "atomic" => Ok(path(value, &["_M_i"], scope).or_else(|| path(value, &["_M_b", "_M_p"], scope))),
+        "atomic" => {
+            Ok(path(value, &["_M_i"], scope).or_else(|| path(value, &["_M_b", "_M_p"], scope)))
+        }
         _ => Ok(base_named(value, "std::atomic", scope, 0)),
     }
 }

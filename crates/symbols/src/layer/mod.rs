@@ -324,7 +324,10 @@ pub(crate) fn length(value: &Value, scope: &Scope<'_>) -> Result<u64, Fault> {
             let target = bare.follow(link);
             if !target.is_char() {
                 let inner = Value::at(target.clone(), value.pointer(scope)?);
-                if matches!(completed(&target, scope).kind(), Kind::Record(_) | Kind::Array(_)) {
+                if matches!(
+                    completed(&target, scope).kind(),
+                    Kind::Record(_) | Kind::Array(_)
+                ) {
                     return length(&inner, scope);
                 }
                 return Err(Fault::new("a pointer does not tell how much it points to"));
@@ -371,11 +374,7 @@ pub(crate) fn is_text(value: &Value, scope: &Scope<'_>) -> bool {
 ///
 /// # Errors
 /// If it cannot be read.
-pub(crate) fn text(
-    value: &Value,
-    most: u64,
-    scope: &Scope<'_>,
-) -> Result<Option<Vec<u8>>, Fault> {
+pub(crate) fn text(value: &Value, most: u64, scope: &Scope<'_>) -> Result<Option<Vec<u8>>, Fault> {
     let bare = value.ty().bare();
     match bare.kind() {
         Kind::Array(array) if bare.follow(&array.element).is_char() => {
@@ -423,10 +422,16 @@ pub(crate) fn terminated(
     while (out.len() as u64) < limit + unit {
         let at = address.wrapping_add(out.len() as u64);
         let here = 4096 - at % 4096;
-        let chunk = here.min(256.max(out.len() as u64)).min(limit + unit - out.len() as u64);
+        let chunk = here
+            .min(256.max(out.len() as u64))
+            .min(limit + unit - out.len() as u64);
         let mut bytes = vec![0; usize::try_from(chunk).unwrap_or(1)];
         if scope.memory.read(at, &mut bytes).is_err() {
-            return Ok(if out.is_empty() { None } else { Some((out, false)) });
+            return Ok(if out.is_empty() {
+                None
+            } else {
+                Some((out, false))
+            });
         }
         out.extend_from_slice(&bytes);
         let end = end_of(&out, unit);

@@ -40,7 +40,9 @@ fn word(value: &Value, names: &[&str], scope: &Scope<'_>) -> Result<Option<u64>,
             return Ok(u64::try_from(at.integer(scope)?).ok());
         };
         let inner = some!(record.members.iter().find(|m| {
-            completed(&ty.follow(&m.ty), scope).size().is_some_and(|s| s > 0)
+            completed(&ty.follow(&m.ty), scope)
+                .size()
+                .is_some_and(|s| s > 0)
         }));
         at = crate::members::member(&at, &ty, inner, scope)?;
     }
@@ -90,7 +92,13 @@ pub(super) fn view(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Optio
         "alloc::vec::Vec" => {
             let element = some!(argument(&ty, 0));
             let (address, length) = some!(buffer(value, scope)?);
-            return Ok(Some(row(format!("Vec(size={length})"), &element, address, length, scope)));
+            return Ok(Some(row(
+                format!("Vec(size={length})"),
+                &element,
+                address,
+                length,
+                scope,
+            )));
         }
         "alloc::collections::vec_deque::VecDeque" => {
             let element = some!(argument(&ty, 0));
@@ -140,7 +148,13 @@ pub(super) fn view(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Optio
         let length = some!(word(value, &["length"], scope)?);
         let element = some!(data.ty().target());
         let address = data.pointer(scope)?;
-        return Ok(Some(row(format!("{}(size={length})", slice_head(name)), &element, address, length, scope)));
+        return Ok(Some(row(
+            format!("{}(size={length})", slice_head(name)),
+            &element,
+            address,
+            length,
+            scope,
+        )));
     }
     if base == "alloc::boxed::Box" {
         // Of what has no size of its own; others are plain pointers.
@@ -152,14 +166,24 @@ pub(super) fn view(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Optio
             let length = some!(word(value, &["length"], scope)?);
             let element = some!(data.ty().target());
             let address = data.pointer(scope)?;
-            return Ok(Some(row(format!("Box<[_]>(size={length})"), &element, address, length, scope)));
+            return Ok(Some(row(
+                format!("Box<[_]>(size={length})"),
+                &element,
+                address,
+                length,
+                scope,
+            )));
         }
     }
     Ok(None)
 }
 
 fn slice_head(name: &str) -> &'static str {
-    if name.starts_with("&mut") { "&mut [_]" } else { "&[_]" }
+    if name.starts_with("&mut") {
+        "&mut [_]"
+    } else {
+        "&[_]"
+    }
 }
 
 fn slice_text(value: &Value, scope: &Scope<'_>) -> Result<Option<View>, Fault> {
@@ -218,7 +242,10 @@ fn swiss(value: &Value, set: bool, scope: &Scope<'_>) -> Result<Option<View>, Fa
     let inner = path(&table, &["table"], scope).unwrap_or_else(|| table.clone());
     let mask = some!(word(&inner, &["bucket_mask"], scope)?);
     let length = some!(word(&inner, &["items"], scope)?);
-    let control = some!(some!(path(&inner, &["ctrl"], scope).map(|c| pointer(&c, scope)))).pointer(scope)?;
+    let control = some!(some!(
+        path(&inner, &["ctrl"], scope).map(|c| pointer(&c, scope))
+    ))
+    .pointer(scope)?;
     let pair = some!(argument(&completed(table.ty(), scope), 0));
     let walk = Walk::Swiss {
         control,
@@ -256,7 +283,11 @@ fn btree(value: &Value, set: bool, scope: &Scope<'_>) -> Result<Option<View>, Fa
     let ty = completed(value.ty(), scope);
     let (key, held) = (some!(argument(&ty, 0)), some!(argument(&ty, 1)));
     let length = some!(word(value, &["length"], scope)?);
-    let (what, head_word) = if set { ("BTreeSet", "BTreeSet") } else { ("BTreeMap", "BTreeMap") };
+    let (what, head_word) = if set {
+        ("BTreeSet", "BTreeSet")
+    } else {
+        ("BTreeMap", "BTreeMap")
+    };
     let _ = what;
     let head = format!("{head_word}(size={length})");
     let root = some!(path(value, &["root"], scope));
@@ -274,7 +305,9 @@ fn btree(value: &Value, set: bool, scope: &Scope<'_>) -> Result<Option<View>, Fa
     {
         let node = some!(path(&inside, &["0"], scope).or_else(|| path(&inside, &["__0"], scope)));
         tree.height = some!(word(&node, &["height"], scope)?);
-        let leaf = some!(some!(path(&node, &["node"], scope).map(|n| pointer(&n, scope))));
+        let leaf = some!(some!(
+            path(&node, &["node"], scope).map(|n| pointer(&n, scope))
+        ));
         tree.root = leaf.pointer(scope)?;
         let leaf_type = some!(leaf.ty().target());
         let leaf = Value::at(leaf_type.clone(), 0);
@@ -308,7 +341,10 @@ fn btree(value: &Value, set: bool, scope: &Scope<'_>) -> Result<Option<View>, Fa
 
 fn counted(value: &Value, ty: &Type, base: &str, scope: &Scope<'_>) -> Result<Option<View>, Fault> {
     let inner = some!(control(value, scope)?);
-    let (strong, weak) = match (word(&inner, &["strong"], scope)?, word(&inner, &["weak"], scope)?) {
+    let (strong, weak) = match (
+        word(&inner, &["strong"], scope)?,
+        word(&inner, &["weak"], scope)?,
+    ) {
         (Some(strong), Some(weak)) => (strong, weak),
         _ => return Ok(None),
     };
@@ -331,22 +367,29 @@ fn control(value: &Value, scope: &Scope<'_>) -> Result<Option<Value>, Fault> {
     Ok(pointer.ty().target().map(|t| Value::at(t, address)))
 }
 
-pub(super) fn pointee(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Option<Value>, Fault> {
+pub(super) fn pointee(
+    value: &Value,
+    name: &str,
+    scope: &Scope<'_>,
+) -> Result<Option<Value>, Fault> {
     let base = name.split('<').next().unwrap_or(name);
     match base {
         "alloc::rc::Rc" | "alloc::sync::Arc" => {
             let inner = some!(control(value, scope)?);
             Ok(path(&inner, &["value"], scope).or_else(|| path(&inner, &["data"], scope)))
         }
-        "core::cell::Cell" | "core::cell::RefCell" | "core::cell::UnsafeCell"
-        | "core::mem::manually_drop::ManuallyDrop" | "core::mem::maybe_uninit::MaybeUninit"
+        "core::cell::Cell"
+        | "core::cell::RefCell"
+        | "core::cell::UnsafeCell"
+        | "core::mem::manually_drop::ManuallyDrop"
+        | "core::mem::maybe_uninit::MaybeUninit"
         | "core::num::wrapping::Wrapping" => {
             Ok(path(value, &["value"], scope).or_else(|| path(value, &["0"], scope)))
         }
-        "std::sync::poison::mutex::Mutex" | "std::sync::mutex::Mutex"
-        | "std::sync::poison::rwlock::RwLock" | "std::sync::rwlock::RwLock" => {
-            Ok(path(value, &["data"], scope))
-        }
+        "std::sync::poison::mutex::Mutex"
+        | "std::sync::mutex::Mutex"
+        | "std::sync::poison::rwlock::RwLock"
+        | "std::sync::rwlock::RwLock" => Ok(path(value, &["data"], scope)),
         _ if base.starts_with("core::sync::atomic::Atomic") => Ok(path(value, &["v"], scope)),
         _ if base.starts_with("core::num::nonzero::") => Ok(path(value, &["0"], scope)),
         _ => Ok(None),

@@ -33,7 +33,11 @@ pub(crate) enum Walk {
         size: u64,
     },
     /// hashbrown: control bytes, elements in front of them backwards.
-    Swiss { control: u64, buckets: u64, size: u64 },
+    Swiss {
+        control: u64,
+        buckets: u64,
+        size: u64,
+    },
     /// Rust's B-tree.
     BTree(BTree),
 }
@@ -70,9 +74,7 @@ impl Walk {
         let mut found = Vec::new();
         match self {
             Self::Row { address, size } => {
-                found.extend(
-                    range.map(|i| Place::At(address.wrapping_add(i.wrapping_mul(*size)))),
-                );
+                found.extend(range.map(|i| Place::At(address.wrapping_add(i.wrapping_mul(*size)))));
             }
             Self::Bits { address, first } => {
                 for i in range {
@@ -116,9 +118,8 @@ impl Walk {
                 let begin = current.wrapping_sub(*first) / (*size).max(1);
                 for i in range {
                     let i = begin.wrapping_add(i);
-                    let block = memory.word(
-                        node.wrapping_add((i / (*per_block).max(1)).wrapping_mul(8)),
-                    )?;
+                    let block = memory
+                        .word(node.wrapping_add((i / (*per_block).max(1)).wrapping_mul(8)))?;
                     let within = (i % (*per_block).max(1)).wrapping_mul(*size);
                     found.push(Place::At(block.wrapping_add(within)));
                 }
@@ -179,7 +180,13 @@ impl Walk {
     ) -> Result<Vec<(u64, u64)>, Fault> {
         if let Self::BTree(tree) = self {
             let mut places = Vec::new();
-            tree.walk(tree.root, tree.height, range.end.min(MOST_STEPS), &mut places, scope)?;
+            tree.walk(
+                tree.root,
+                tree.height,
+                range.end.min(MOST_STEPS),
+                &mut places,
+                scope,
+            )?;
             let start = usize::try_from(range.start).unwrap_or(usize::MAX);
             return Ok(places.into_iter().skip(start).collect());
         }

@@ -1,6 +1,9 @@
 //! Types from debugging information entries.
 
-use super::{Array, Data, Encoding, Enumeration, Keyword, Kind, Link, Member, Record, Type, Variant, Variants};
+use super::{
+    Array, Data, Encoding, Enumeration, Keyword, Kind, Link, Member, Record, Type, Variant,
+    Variants,
+};
 use crate::dies::{Attr, Die, Dies, Entry, Language, shared};
 use crate::module::Module;
 use gimli::{AttributeValue, DwAt, DwTag, Operation};
@@ -254,7 +257,9 @@ fn member(dies: &Dies<'_>, entry: &Entry) -> Member {
             None => computed = true,
         },
     }
-    if dies.number_of(entry, gimli::DW_AT_virtuality).is_some_and(|v| v != 0)
+    if dies
+        .number_of(entry, gimli::DW_AT_virtuality)
+        .is_some_and(|v| v != 0)
         || matches!(
             entry.attr_value(gimli::DW_AT_virtuality),
             Some(AttributeValue::Virtuality(v)) if v != gimli::DW_VIRTUALITY_none
@@ -296,7 +301,6 @@ fn member(dies: &Dies<'_>, entry: &Entry) -> Member {
         bits,
         base: entry.tag() == gimli::DW_TAG_inheritance,
         computed,
-        artificial: dies.flag(entry, gimli::DW_AT_artificial),
         of_class: is_static.then(|| dies.die(entry.offset())),
     }
 }

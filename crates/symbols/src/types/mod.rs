@@ -152,8 +152,6 @@ pub(crate) struct Member {
     pub base: bool,
     /// Where it is must be computed from the object (virtual bases); not followed.
     pub computed: bool,
-    /// Made by the compiler.
-    pub artificial: bool,
     /// One for all objects: where the variable is declared.
     pub of_class: Option<Die>,
 }
@@ -188,7 +186,12 @@ impl Type {
     }
 
     /// A type that no debug information has.
-    pub(crate) fn made(language: Language, name: Option<&str>, size: Option<u64>, kind: Kind) -> Self {
+    pub(crate) fn made(
+        language: Language,
+        name: Option<&str>,
+        size: Option<u64>,
+        kind: Kind,
+    ) -> Self {
         let data = Data {
             die: None,
             language,
@@ -252,7 +255,12 @@ impl Type {
     pub(crate) fn function(result: Self, parameters: Vec<Self>) -> Self {
         let language = result.data.language;
         let parameters = parameters.into_iter().map(Link::Is).collect();
-        Self::made(language, None, None, Kind::Function(Link::Is(result), parameters, false))
+        Self::made(
+            language,
+            None,
+            None,
+            Kind::Function(Link::Is(result), parameters, false),
+        )
     }
 
     pub(crate) fn data(&self) -> &Data {
@@ -379,16 +387,8 @@ impl Type {
         }
     }
 
-    pub(crate) fn is_pointer(&self) -> bool {
-        matches!(self.bare().kind(), Kind::Pointer(_))
-    }
-
     pub(crate) fn is_reference(&self) -> bool {
         matches!(self.bare().kind(), Kind::Reference(..))
-    }
-
-    pub(crate) fn is_function(&self) -> bool {
-        matches!(self.bare().kind(), Kind::Function(..))
     }
 
     /// The encoding, if it is a number of the language itself.
