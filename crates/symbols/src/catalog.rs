@@ -129,6 +129,25 @@ impl Catalog {
         Some(self.scopes.get(item.scope as usize)?.die)
     }
 
+    /// The namespaces around an entry, outermost first.
+    pub fn scopes_of(&self, die: Die) -> Vec<&str> {
+        let mut parts = Vec::new();
+        let item = self
+            .by_die
+            .get(&die)
+            .and_then(|i| self.items.get(*i as usize));
+        let mut at = item.map_or(TOP, |i| i.scope);
+        for _ in 0..MOST_SCOPES {
+            let Some(scope) = self.scopes.get(at as usize) else {
+                break;
+            };
+            parts.push(self.text(scope.name));
+            at = scope.parent;
+        }
+        parts.reverse();
+        parts
+    }
+
     /// Where a type of this full name is said whole.
     pub fn full_type(&self, _: &Arc<Module>, name: &str) -> Option<Die> {
         let segments: Vec<String> = crate::expr::names::segments(name)

@@ -93,6 +93,7 @@ pub struct Elf {
     segments: Vec<Segment>,
     /// (type, address, offset, bytes in the file) of the other segments that matter.
     others: Vec<(u32, u64, u64, u64)>,
+    thread_local: Option<(u64, u64, u64)>,
     sections: Vec<Section>,
     build_id: Option<Vec<u8>>,
     /// Whether its addresses are final: not position-independent.
@@ -124,6 +125,7 @@ impl Elf {
             source,
             segments: Vec::new(),
             others: Vec::new(),
+            thread_local: None,
             sections: Vec::new(),
             build_id: None,
             fixed: header.e_type.get(Le) == elf::ET_EXEC,
@@ -165,6 +167,9 @@ impl Elf {
                     execute: s.p_flags.get(Le).contains(elf::PF_X),
                 });
             } else {
+                if kind == elf::PT_TLS {
+                    self.thread_local = Some((memory, s.p_align.get(Le), address));
+                }
                 self.others.push((kind.0, address, offset, file));
             }
         }
@@ -332,11 +337,10 @@ impl Elf {
         Some((found.1, found.3))
     }
 
-    /// Address and size in memory of the thread-local segment's image in the file: (address, bytes in
-    /// the file).
-    pub fn thread_local(&self) -> Option<(u64, u64)> {
-        let found = self.others.iter().find(|o| o.0 == elf::PT_TLS.0)?;
-        Some((found.1, found.3))
+    /// The block of thread-local variables that every thread has: (bytes, alignment, address of its
+    /// image).
+    pub const fn thread_local(&self) -> Option<(u64, u64, u64)> {
+        self.thread_local
     }
 
     fn find_build_id(&self) -> Option<Vec<u8>> {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod catalog;
+pub mod children;
 pub mod debuginfo;
 pub mod demangle;
 mod dies;
@@ -27,6 +28,7 @@ pub mod types;
 pub mod value;
 pub mod variables;
 
+pub use children::Child;
 pub use debuginfo::{DebugInfo, Dwarf, Unit};
 pub use demangle::demangle;
 pub use dies::Language;
@@ -39,3 +41,4 @@ pub use program::{Loaded, Mapped, Program};
 pub use symtab::{Symbol, SymbolKind};
 pub use types::Type;
 pub use value::{Fault, NoRegisters, Scope, Value};
+pub use variables::{Here, Local, locals};

@@ -168,6 +168,11 @@ pub(crate) fn find(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Value
     )))
 }
 
+/// As [`find`], but `None` if there is none of this name.
+pub(crate) fn own(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Option<Value>, Fault> {
+    search(value, name, scope, 0)
+}
+
 fn search(
     value: &Value,
     name: &str,

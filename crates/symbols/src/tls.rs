@@ -33,47 +33,38 @@ pub(crate) fn address(
     };
     let first = scope.program.modules().first();
     let is_executable = first.is_some_and(|f| Arc::ptr_eq(&f.module, module) && f.bias == bias);
-    let number = if is_executable {
+    if is_executable {
         return Ok(below(pointer, segment).wrapping_add(offset));
-    } else {
-        of_library(scope, bias)
-    };
-    match number {
-        Ok(Place::Number(number)) => {
-            // tcbhead_t.dtv; two words each, the first of them the block.
-            let vector = scope.memory.word(pointer.wrapping_add(8))?;
-            let block = scope
-                .memory
-                .word(vector.wrapping_add(number.wrapping_mul(16)))?;
-            if block == u64::MAX || block == 0 {
-                return Err(Fault::new(format!(
-                    "this thread has not used the thread-local variables of {} yet",
-                    module.name()
-                )));
-            }
-            Ok(block.wrapping_add(offset))
-        }
-        Ok(Place::Below(distance)) => Ok(pointer.wrapping_sub(distance).wrapping_add(offset)),
-        Err(fault) => Err(fault),
     }
+    let number = of_library(scope, bias)?;
+    // tcbhead_t.dtv; two words each, the first of them the block.
+    let vector = scope.memory.word(pointer.wrapping_add(8))?;
+    let block = scope
+        .memory
+        .word(vector.wrapping_add(number.wrapping_mul(16)))?;
+    if block == u64::MAX || block == 0 {
+        return Err(Fault::new(format!(
+            "this thread has not used the thread-local variables of {} yet",
+            module.name()
+        )));
+    }
+    Ok(block.wrapping_add(offset))
 }
 
-/// Where the first module's block begins; `segment` is its size and alignment.
-fn below(pointer: u64, (size, align): (u64, u64)) -> u64 {
+/// Where the executable's block begins, as glibc's `_dl_determine_tlsoffset` decides: below the
+/// pointer, as far as its size needs, with its image's remainder of the alignment.
+fn below(pointer: u64, (size, align, image): (u64, u64, u64)) -> u64 {
     let align = align.max(1);
+    let first = image.wrapping_neg() % align;
     let rounded = size
-        .checked_add(align - 1)
-        .map_or(size, |s| s / align * align);
-    pointer.wrapping_sub(rounded)
+        .saturating_sub(first)
+        .checked_next_multiple_of(align)
+        .unwrap_or(size);
+    pointer.wrapping_sub(rounded.wrapping_add(first))
 }
 
-enum Place {
-    Number(u64),
-    #[allow(dead_code)]
-    Below(u64),
-}
-
-fn of_library(scope: &Scope<'_>, bias: u64) -> Result<Place, Fault> {
+/// The number of a library's block.
+fn of_library(scope: &Scope<'_>, bias: u64) -> Result<u64, Fault> {
     let unknown = |what: &str| {
         Fault::new(format!(
             "where this library keeps its thread-local variables is not known: {what}"
@@ -96,7 +87,7 @@ fn of_library(scope: &Scope<'_>, bias: u64) -> Result<Place, Fault> {
             if number == 0 {
                 return Err(unknown("it has no block"));
             }
-            return Ok(Place::Number(number));
+            return Ok(number);
         }
         map = scope.memory.word(map.wrapping_add(24))?;
     }
@@ -117,8 +108,9 @@ mod tests {
 
     #[test]
     fn blocks_lie_below_the_pointer() {
-        assert_eq!(below(0x1000, (0x14, 8)), 0x1000 - 0x18);
-        assert_eq!(below(0x1000, (0x20, 0)), 0x1000 - 0x20);
-        assert_eq!(below(0x1000, (u64::MAX, 16)), 0x1001);
+        assert_eq!(below(0x1000, (0x14, 8, 0)), 0x1000 - 0x18);
+        assert_eq!(below(0x1000, (0x20, 0, 0)), 0x1000 - 0x20);
+        assert_eq!(below(0x1000, (0x20, 16, 8)), 0x1000 - 0x28);
+        let _ = below(0x1000, (u64::MAX, 16, 1));
     }
 }

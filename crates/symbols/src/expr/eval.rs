@@ -254,7 +254,7 @@ impl Evaluator<'_> {
             Unary::Address => self.address_of(&value).placed(inner),
             Unary::Not => {
                 let holds = !value.truth(self.scope).placed(inner)?;
-                let language = arith::language(value.ty().language(), Language::Other);
+                let language = arith::language(value.ty().language(), self.language);
                 // Rust's `!` turns the bits of a number.
                 if language == Language::Rust
                     && value
@@ -311,10 +311,12 @@ impl Evaluator<'_> {
             let a = self.node(left)?;
             let first = a.truth(self.scope).placed(left)?;
             if first == (op == Binary::Or) {
-                return Ok(arith::truth(a.ty().language(), first));
+                let language = arith::language(a.ty().language(), self.language);
+                return Ok(arith::truth(language, first));
             }
             let b = self.node(right)?;
             let language = arith::language(a.ty().language(), b.ty().language());
+            let language = arith::language(language, self.language);
             return Ok(arith::truth(language, b.truth(self.scope).placed(right)?));
         }
         let a = self.node(left)?;
@@ -333,6 +335,7 @@ impl Evaluator<'_> {
                         return Err(at(side, unknown_type().to_string()));
                     }
                 }
+                let language = arith::language(language, self.language);
                 Ok(arith::truth(
                     language,
                     holds(&a, op, &b, self.scope).placed(node)?,

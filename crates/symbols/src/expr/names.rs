@@ -94,11 +94,15 @@ pub(crate) fn canonical(name: &str) -> std::borrow::Cow<'_, str> {
     if !name.contains(' ') {
         return name.into();
     }
-    let name = plain(name);
+    numbers(&plain(name)).into()
+}
+
+/// A name in which C's numbers are called as people call them.
+pub(crate) fn numbers(name: &str) -> String {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     let mut out = String::with_capacity(name.len());
     let mut run: Vec<&str> = Vec::new();
-    let mut rest = name.as_str();
+    let mut rest = name;
     while !rest.is_empty() {
         let length = rest.find(|c| !word(c)).unwrap_or(rest.len());
         let (head, tail) = if length == 0 {
@@ -116,7 +120,7 @@ pub(crate) fn canonical(name: &str) -> std::borrow::Cow<'_, str> {
         }
     }
     flush(&mut run, &mut out);
-    out.into()
+    out
 }
 
 fn starts_with_word(rest: &str) -> bool {

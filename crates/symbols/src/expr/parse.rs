@@ -259,7 +259,7 @@ impl Parser<'_> {
             Tok::Sign("*") => Unary::Follow,
             Tok::Sign("&") => Unary::Address,
             Tok::Sign("&&") => return Err(self.error("something is missing before `&&`")),
-            Tok::Sign("(") => {
+            Tok::Sign("(") if !self.is_anonymous() => {
                 if let Some(cast) = self.cast(start)? {
                     return Ok(cast);
                 }
@@ -436,6 +436,10 @@ impl Parser<'_> {
                 Kind::Text(text)
             }
             Tok::Register(name) => Kind::Register(name),
+            Tok::Sign("(") if self.is_anonymous() => {
+                let path = self.path(false)?;
+                return self.node(start, Kind::Path(path));
+            }
             Tok::Sign("(") => {
                 self.at += 1;
                 let mut inner = self.expression(0)?;
@@ -511,6 +515,12 @@ impl Parser<'_> {
                 Tok::Name(name) => {
                     let name = self.template(name, of_type);
                     path.segments.push(name);
+                    self.parameters();
+                }
+                Tok::Sign("(") if matches!(self.peek(), Tok::Name(n) if n == "anonymous") => {
+                    self.at += 2;
+                    self.expect(")", "")?;
+                    path.segments.push("(anonymous namespace)".to_owned());
                 }
                 Tok::Sign("{") => {
                     // Rust: `{impl#0}`, `{closure_env#0}`.
@@ -536,6 +546,39 @@ impl Parser<'_> {
             return Err(self.error("a name is expected here"));
         }
         Ok(path)
+    }
+
+    /// `(anonymous namespace)::`.
+    fn is_anonymous(&self) -> bool {
+        matches!(
+            (self.ahead(1), self.ahead(2), self.ahead(3)),
+            (Tok::Name(a), Tok::Name(b), Tok::Sign(")")) if a == "anonymous" && b == "namespace"
+        )
+    }
+
+    /// Steps over the parameters in `f(int)::x`, which are not needed to find `f`.
+    fn parameters(&mut self) {
+        if self.peek() != &Tok::Sign("(") {
+            return;
+        }
+        let mut depth = 0usize;
+        for at in self.at..self.words.len() {
+            match &self.words[at].kind {
+                Tok::Sign("(") => depth += 1,
+                Tok::Sign(")") => depth = depth.saturating_sub(1),
+                Tok::End => return,
+                _ => {}
+            }
+            if depth == 0 {
+                if matches!(
+                    self.words.get(at + 1).map(|w| &w.kind),
+                    Some(Tok::Sign("::"))
+                ) {
+                    self.at = at + 1;
+                }
+                return;
+            }
+        }
     }
 
     /// The name with its template arguments, if that is what follows: in a type always, elsewhere

@@ -45,15 +45,12 @@ fn modules<'a>(scope: &Scope<'a>) -> impl Iterator<Item = (&'a Loaded, &'a Catal
 
 /// The language of what was typed: that of the function we are in, or of the program.
 pub(super) fn language(scope: &Scope<'_>) -> Language {
-    let info = modules(scope).find_map(|(l, _)| Some((l, l.module.info()?)));
-    let Some((loaded, info)) = info else {
-        return Language::C;
-    };
-    if let Some(here) = scope.here
-        && let Some(language) = variables::language_at(&loaded.module, loaded.bias, here.pc)
-    {
+    if let Some(language) = variables::language_here(scope) {
         return language;
     }
+    let Some(info) = modules(scope).find_map(|(l, _)| l.module.info()) else {
+        return Language::C;
+    };
     info.units()
         .filter_map(|(n, _)| Dies::number(info, crate::dies::Part::Own, u32::try_from(n).ok()?))
         .map(|d| d.language())
@@ -176,7 +173,16 @@ fn variable(
         .iter()
         .filter(|f| !f.declaration)
         .map(|f| (f.die, None));
-    choose(loaded, dies.collect(), path, scope)
+    let defined = choose(loaded, dies.collect(), path, scope)?;
+    if defined.is_some() {
+        return Ok(defined);
+    }
+    // `static const int limit = 100;` in a class needs no definition.
+    let constant = found.iter().filter(|f| f.declaration).find_map(|f| {
+        let value = variables::value(scope, &loaded.module, loaded.bias, f.die, None);
+        value.ok().flatten()
+    });
+    Ok(constant)
 }
 
 /// The one variable among several entries.

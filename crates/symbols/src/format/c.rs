@@ -1,6 +1,7 @@
 //! C's way.
 
-use super::{Printer, character, float, quoted};
+use super::strings::prefixed;
+use super::{Printer, character, float};
 use crate::dies::Language;
 use crate::expr::completed;
 use crate::layer;
@@ -16,7 +17,7 @@ impl Printer<'_> {
             Kind::Number(encoding) => self.number(value, *encoding),
             Kind::Pointer(link) => self.pointer(value, &ty.follow(link)),
             Kind::Reference(..) => self.reference(value, &ty, false),
-            Kind::MemberPointer(_, _) => self.member_pointer(value),
+            Kind::MemberPointer(class, _) => self.member_pointer(value, &ty.follow(class)),
             Kind::Array(array) => self.array(value, &ty.follow(&array.element), array.count),
             Kind::Record(record) => self.record(value, &ty, record),
             Kind::Enumeration(_) => self.enumeration(value, &ty),
@@ -41,6 +42,7 @@ impl Printer<'_> {
         let rust = value.ty().bare().language() == Language::Rust;
         let text = match encoding {
             Encoding::Float => match crate::value::float_of(&bytes) {
+                Some(f) if f.is_nan() => super::number::nan(&bytes),
                 Some(f) => float(
                     f,
                     match bytes.len() {
@@ -65,30 +67,38 @@ impl Printer<'_> {
                 1 => "true".to_owned(),
                 n => n.to_string(),
             },
+            Encoding::Signed | Encoding::Unsigned if value.ty().char_name().is_some() => {
+                return self.char_number(value, &bytes, encoding);
+            }
             Encoding::Signed | Encoding::Unsigned => whole(&bytes, encoding.signed()),
             Encoding::SignedChar | Encoding::UnsignedChar if rust => {
                 whole(&bytes, encoding.signed())
             }
             Encoding::SignedChar | Encoding::UnsignedChar | Encoding::Unicode => {
-                let number = integer_of(&bytes, encoding.signed());
-                let low = integer_of(&bytes, false);
-                let c = u32::try_from(low).unwrap_or(0xfffd);
-                let prefix = match (bytes.len(), rust, value.ty().bare().own_name()) {
-                    (_, true, _) | (1, ..) => "",
-                    (_, _, Some("wchar_t")) => "L",
-                    (2, ..) => "u",
-                    _ => "U",
-                };
-                let shown = if bytes.len() == 1 && low >= 0x7f {
-                    format!("'\\{low:03o}'")
-                } else {
-                    character(c, '\'')
-                };
-                format!("{number} {prefix}{shown}")
+                return self.char_number(value, &bytes, encoding);
             }
-            Encoding::Other => format!("{:?}", bytes),
+            Encoding::Other => format!("{bytes:?}"),
         };
         self.out.push_str(&text);
+    }
+
+    fn char_number(&mut self, value: &Value, bytes: &[u8], encoding: Encoding) {
+        let rust = value.ty().bare().language() == Language::Rust;
+        let number = integer_of(bytes, encoding.signed());
+        let low = integer_of(bytes, false);
+        let c = u32::try_from(low).unwrap_or(0xfffd);
+        let prefix = match (bytes.len(), rust, value.ty().char_name()) {
+            (_, true, _) | (1, ..) => "",
+            (_, _, Some("wchar_t")) => "L",
+            (2, ..) => "u",
+            _ => "U",
+        };
+        let shown = if bytes.len() == 1 && low >= 0x7f {
+            format!("'\\{low:03o}'")
+        } else {
+            character(c, '\'')
+        };
+        self.out.push_str(&format!("{number} {prefix}{shown}"));
     }
 
     pub(super) fn enumeration(&mut self, value: &Value, ty: &Type) {
@@ -141,7 +151,14 @@ impl Printer<'_> {
             if let Ok(Some((bytes, whole))) =
                 layer::terminated(address, unit, self.style.elements as u64, self.scope)
             {
-                let shown = quoted(&bytes, unit.to_le_bytes()[0], true, !whole, self.style);
+                let shown = prefixed(
+                    prefix(target, unit),
+                    &bytes,
+                    unit.to_le_bytes()[0],
+                    true,
+                    !whole,
+                    self.style,
+                );
                 self.out.push_str(&format!(" {shown}"));
             } else {
                 self.out
@@ -157,9 +174,27 @@ impl Printer<'_> {
         }
     }
 
-    fn member_pointer(&mut self, value: &Value) {
+    fn member_pointer(&mut self, value: &Value, class: &Type) {
+        let class = completed(class, self.scope);
+        let named = |offset: u64| match class.kind() {
+            Kind::Record(record) => record
+                .members
+                .iter()
+                .find(|m| !m.base && m.of_class.is_none() && m.at == offset)
+                .and_then(|m| m.name.clone()),
+            _ => None,
+        };
+        let all = value
+            .ty()
+            .bare()
+            .size()
+            .map_or(u64::MAX, |s| u64::MAX >> (64 - 8 * s.clamp(1, 8)));
         match value.integer(self.scope) {
-            Ok(-1) => self.out.push_str("NULL"),
+            Ok(offset) if offset == i128::from(all) => self.out.push_str("NULL"),
+            Ok(offset) if named(u64::try_from(offset).unwrap_or(u64::MAX)).is_some() => {
+                let name = named(u64::try_from(offset).unwrap_or(u64::MAX)).unwrap_or_default();
+                self.out.push_str(&format!("&{}::{name}", class.name()));
+            }
             Ok(offset) => {
                 let offset = u64::try_from(offset).unwrap_or(u64::MAX);
                 let symbol = layer::symbol_at(offset, self.scope);
@@ -206,7 +241,14 @@ impl Printer<'_> {
         let kept = super::c::shown(&bytes, size, self.style);
         let more = kept < bytes.len() || most < count;
         bytes.truncate(kept);
-        let shown = quoted(&bytes, unit.to_le_bytes()[0], true, more, self.style);
+        let shown = prefixed(
+            prefix(element, unit),
+            &bytes,
+            unit.to_le_bytes()[0],
+            true,
+            more,
+            self.style,
+        );
         self.out.push_str(&shown);
     }
 
@@ -216,15 +258,37 @@ impl Printer<'_> {
         }
         let value = value.with_type(ty.clone());
         self.nested(|p| {
+            if record.members.is_empty() {
+                return p.out.push_str("{<No data fields>}");
+            }
             p.out.push('{');
             let mut first = true;
             for member in &record.members {
+                if p.seen(&value, ty, member) {
+                    continue;
+                }
                 if !p.member(&value, ty, member, &mut first) {
                     break;
                 }
             }
             p.out.push('}');
         });
+    }
+
+    /// Whether a virtual base was shown as a part of another base of this object.
+    fn seen(&mut self, value: &Value, ty: &Type, member: &Member) -> bool {
+        if !(member.base && member.computed) {
+            return false;
+        }
+        let base = members::member(value, ty, member, self.scope);
+        let Some(address) = base.ok().and_then(|b| b.address()) else {
+            return false;
+        };
+        if self.virtual_bases.contains(&address) {
+            return true;
+        }
+        self.virtual_bases.push(address);
+        false
     }
 
     fn member(&mut self, value: &Value, ty: &Type, member: &Member, first: &mut bool) -> bool {
@@ -291,6 +355,16 @@ pub(super) fn whole(bytes: &[u8], signed: bool) -> String {
         number.to_string()
     } else {
         number.cast_unsigned().to_string()
+    }
+}
+
+/// What stands in front of a text of wide characters.
+fn prefix(element: &Type, unit: u64) -> &'static str {
+    match (unit, element.char_name()) {
+        (1, _) => "",
+        (_, Some("wchar_t")) => "L",
+        (2, _) => "u",
+        _ => "U",
     }
 }
 

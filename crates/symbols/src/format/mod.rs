@@ -57,6 +57,16 @@ impl Style {
         }
     }
 
+    /// As much as can tell two values apart, for comparing one value at two moments.
+    pub fn whole() -> Self {
+        Self {
+            elements: 1 << 16,
+            bytes: 4 << 20,
+            types: false,
+            ..Self::default()
+        }
+    }
+
     /// Containers as they are built.
     #[must_use]
     pub fn raw(self) -> Self {
@@ -75,6 +85,7 @@ impl Value {
             scope,
             style,
             depth: 0,
+            virtual_bases: Vec::new(),
         };
         printer.top(self);
         printer.out
@@ -86,6 +97,8 @@ pub(crate) struct Printer<'a> {
     pub scope: &'a Scope<'a>,
     pub style: &'a Style,
     depth: usize,
+    /// Virtual bases of this object that were shown.
+    virtual_bases: Vec<u64>,
 }
 
 impl Printer<'_> {
@@ -120,7 +133,7 @@ impl Printer<'_> {
                         self.out.push_str(&format!("({}) ", value.ty().name()));
                     }
                 }
-                Kind::Reference(..) if value.fault().is_none() => {
+                Kind::Reference(..) if value.fault().is_none() && self.viewed(value).is_none() => {
                     self.out.push_str(&format!("({}) ", value.ty().name()));
                     return self.reference(value, &bare, true);
                 }
@@ -128,6 +141,16 @@ impl Printer<'_> {
             }
         }
         self.value(value);
+    }
+
+    /// What a reference refers to, if that is shown by what it contains.
+    fn viewed(&self, value: &Value) -> Option<Value> {
+        if !self.style.layers {
+            return None;
+        }
+        let there = value.settled(self.scope).ok()?;
+        let view = layer::view(&there, self.scope).ok()?;
+        view.is_some().then_some(there)
     }
 
     /// `@0x...: value`.
@@ -154,6 +177,11 @@ impl Printer<'_> {
         if let Some(fault) = value.fault() {
             let fault = fault.clone();
             return self.fault(&fault);
+        }
+        if value.ty().is_reference()
+            && let Some(there) = self.viewed(value)
+        {
+            return self.value(&there);
         }
         if self.style.layers {
             match layer::view(value, self.scope) {
@@ -189,10 +217,18 @@ impl Printer<'_> {
                 Err(fault) => self.fault(&fault),
             },
             View::Plain(value) => self.nested(|p| p.value(value)),
+            View::Wrapped { head, value } => {
+                self.out.push_str(&format!("{head} = {{ "));
+                self.nested(|p| p.value(value));
+                self.out.push_str(" }");
+            }
             View::Pointer { head, fields } => {
                 self.out.push_str(head);
                 if fields.is_empty() {
                     return;
+                }
+                if !head.is_empty() {
+                    self.out.push_str(" = ");
                 }
                 self.nested(|p| p.fields(fields));
             }
@@ -202,7 +238,9 @@ impl Printer<'_> {
                     return;
                 }
                 let (open, close) = if list.square { ("[", "]") } else { ("{", "}") };
-                if !list.head.is_empty() {
+                if list.square {
+                    self.out.push(' ');
+                } else if !list.head.is_empty() {
                     self.out.push_str(" = ");
                 }
                 self.nested(|p| {
@@ -229,7 +267,7 @@ impl Printer<'_> {
     }
 
     fn fields(&mut self, fields: &[(String, Value)]) {
-        self.out.push_str(" = {");
+        self.out.push('{');
         for (i, (name, value)) in fields.iter().enumerate() {
             if i > 0 {
                 self.out.push_str(", ");
@@ -244,6 +282,19 @@ impl Printer<'_> {
     fn list(&mut self, list: &layer::List) {
         let most = (self.style.elements as u64).min(list.length);
         match list.items(0..most, self.scope) {
+            Ok(items) if list.indexed => {
+                for (i, item) in items.iter().enumerate() {
+                    if self.full() {
+                        break;
+                    }
+                    let comma = if i > 0 { ", " } else { "" };
+                    self.out.push_str(&format!("{comma}[{i}] = "));
+                    self.value(item);
+                }
+                if list.length > items.len() as u64 {
+                    self.out.push_str("...");
+                }
+            }
             Ok(items) => {
                 let more = list.length > items.len() as u64;
                 self.items(&items, more);
@@ -316,6 +367,7 @@ impl Printer<'_> {
                 scope: self.scope,
                 style: self.style,
                 depth: self.depth,
+                virtual_bases: Vec::new(),
             };
             inner.value(item);
             used += inner.out.len();

@@ -28,6 +28,24 @@ pub(crate) fn float(value: f64, digits: usize) -> String {
     trimmed(&format!("{value:.places$}")).to_owned()
 }
 
+/// A NaN with its payload, as many bits of it as the format has.
+pub(crate) fn nan(bytes: &[u8]) -> String {
+    let fraction = match bytes.len() {
+        2 => 10,
+        4 => 23,
+        8 => 52,
+        _ => 63,
+    };
+    let wide = crate::value::integer_of(bytes, false).cast_unsigned();
+    let sign = bytes
+        .iter()
+        .take(10)
+        .next_back()
+        .is_some_and(|b| b & 0x80 != 0);
+    let payload = wide & ((1 << fraction) - 1);
+    format!("{}nan({payload:#x})", if sign { "-" } else { "" })
+}
+
 fn trimmed(text: &str) -> &str {
     if text.contains('.') {
         text.trim_end_matches('0').trim_end_matches('.')

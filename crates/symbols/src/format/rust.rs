@@ -89,6 +89,7 @@ impl Printer<'_> {
         }
         self.nested(|p| {
             p.out.push_str(match (tuple, space) {
+                (true, true) if !ty.name().starts_with('(') => " (",
                 (true, _) => "(",
                 (false, true) => " {",
                 (false, false) => "{",

@@ -70,6 +70,18 @@ pub(crate) fn quoted(bytes: &[u8], unit: u8, utf8: bool, more: bool, style: &Sty
         4 => "U",
         _ => "",
     };
+    prefixed(prefix, bytes, unit, utf8, more, style)
+}
+
+/// As [`quoted`], with what stands in front of the quotes.
+pub(crate) fn prefixed(
+    prefix: &str,
+    bytes: &[u8],
+    unit: u8,
+    utf8: bool,
+    more: bool,
+    style: &Style,
+) -> String {
     let all = characters(bytes, unit, utf8);
     if all.is_empty() {
         return format!("{prefix}\"\"{}", if more { "..." } else { "" });

@@ -3,7 +3,7 @@
 
 use super::{List, Map, Text, View, Walk};
 use crate::expr::completed;
-use crate::members::{base_named, find};
+use crate::members::find;
 use crate::types::{Kind, Type};
 use crate::value::{Fault, Scope, Value};
 
@@ -90,8 +90,26 @@ pub(super) fn view(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Optio
             text(address, length, unit)
         }
         "vector" => vector(value, &ty, scope),
-        "array" => Ok(path(value, &["_M_elems"], scope)
-            .map(|elements| View::Plain(value_of_array(&elements)))),
+        "array" => Ok(path(value, &["_M_elems"], scope).map(View::Plain)),
+        "pair" => {
+            let parts = ["first", "second"];
+            let mut fields = Vec::new();
+            for name in parts {
+                fields.push((name.to_owned(), some!(path(value, &[name], scope))));
+            }
+            Ok(Some(View::Pointer {
+                head: String::new(),
+                fields,
+            }))
+        }
+        "atomic" => {
+            let inner = path(value, &["_M_i"], scope);
+            let inner = inner.or_else(|| path(value, &["_M_b", "_M_p"], scope));
+            Ok(inner.map(|value| View::Wrapped {
+                head: ty.name(),
+                value,
+            }))
+        }
         "map" | "multimap" | "set" | "multiset" => tree(value, kind, scope),
         "unordered_map" | "unordered_multimap" | "unordered_set" | "unordered_multiset" => {
             hashed(value, kind, scope)
@@ -113,6 +131,7 @@ pub(super) fn view(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Optio
                 length,
                 head_alone: true,
                 square: false,
+                indexed: true,
                 element,
                 walk: Walk::Chain { first, end, at },
             })))
@@ -121,14 +140,18 @@ pub(super) fn view(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Optio
         "unique_ptr" | "shared_ptr" | "weak_ptr" => smart(value, kind, scope),
         "optional" => {
             let element = some!(argument(&ty, 0));
-            let engaged = some!(path(value, &["_M_engaged"], scope));
+            let engaged = some!(path(value, &["_M_payload", "_M_engaged"], scope));
             if !engaged.truth(scope)? {
                 return Ok(Some(View::Pointer {
                     head: format!("std::optional<{}> [no contained value]", element.name()),
                     fields: Vec::new(),
                 }));
             }
-            let inner = some!(path(value, &["_M_payload", "_M_value"], scope));
+            let inner = some!(path(
+                value,
+                &["_M_payload", "_M_payload", "_M_value"],
+                scope
+            ));
             Ok(Some(View::Pointer {
                 head: format!("std::optional<{}>", element.name()),
                 fields: vec![("[contained value]".to_owned(), inner)],
@@ -136,10 +159,6 @@ pub(super) fn view(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Optio
         }
         _ => Ok(None),
     }
-}
-
-fn value_of_array(elements: &Value) -> Value {
-    elements.clone()
 }
 
 fn text(address: u64, length: u64, unit: u64) -> Result<Option<View>, Fault> {
@@ -171,6 +190,7 @@ fn vector(value: &Value, ty: &Type, scope: &Scope<'_>) -> Result<Option<View>, F
             length,
             head_alone: true,
             square: false,
+            indexed: false,
             element,
             walk: Walk::Bits {
                 address: start,
@@ -192,6 +212,7 @@ fn vector(value: &Value, ty: &Type, scope: &Scope<'_>) -> Result<Option<View>, F
         length,
         head_alone: true,
         square: false,
+        indexed: false,
         element,
         walk: Walk::Row {
             address: start,
@@ -229,6 +250,7 @@ fn deque(value: &Value, ty: &Type, scope: &Scope<'_>) -> Result<Option<View>, Fa
         length,
         head_alone: true,
         square: false,
+        indexed: false,
         element,
         walk: Walk::Blocks {
             node,
@@ -296,6 +318,7 @@ fn containers(
         length,
         head_alone: true,
         square: false,
+        indexed: true,
         element: payload.clone(),
         walk,
     })))
@@ -337,7 +360,7 @@ fn base_starting(value: &Value, start: &str, scope: &Scope<'_>) -> Option<Value>
 
 fn smart(value: &Value, kind: &str, scope: &Scope<'_>) -> Result<Option<View>, Fault> {
     let pointer = some!(inner_pointer(value, kind, scope));
-    let target = pointer.ty().target().map_or_else(String::new, |t| t.name());
+    let target = argument(value.ty(), 0).map_or_else(String::new, |t| t.name());
     if kind == "unique_ptr" {
         return Ok(Some(View::Pointer {
             head: format!("std::unique_ptr<{target}>"),
@@ -390,11 +413,15 @@ pub(super) fn pointee(
             Ok(pointer.ty().target().map(|t| Value::at(t, address)))
         }
         "optional" => {
-            let engaged = some!(path(value, &["_M_engaged"], scope));
+            let engaged = some!(path(value, &["_M_payload", "_M_engaged"], scope));
             if !engaged.truth(scope)? {
                 return Err(Fault::new("this optional is empty"));
             }
-            Ok(path(value, &["_M_payload", "_M_value"], scope))
+            Ok(path(
+                value,
+                &["_M_payload", "_M_payload", "_M_value"],
+                scope,
+            ))
         }
         "reference_wrapper" => {
             let pointer = some!(path(value, &["_M_data"], scope));
@@ -404,6 +431,6 @@ pub(super) fn pointee(
         "atomic" => {
             Ok(path(value, &["_M_i"], scope).or_else(|| path(value, &["_M_b", "_M_p"], scope)))
         }
-        _ => Ok(base_named(value, "std::atomic", scope, 0)),
+        _ => Ok(None),
     }
 }

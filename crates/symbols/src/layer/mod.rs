@@ -26,6 +26,11 @@ pub(crate) enum View {
     Text(Text),
     /// Another value stands for it.
     Plain(Value),
+    /// One value with a name in front.
+    Wrapped {
+        head: String,
+        value: Value,
+    },
     /// A smart pointer: what it is called, and what it holds.
     Pointer {
         head: String,
@@ -75,6 +80,8 @@ pub(crate) struct List {
     /// Nothing follows the head if it is empty.
     pub head_alone: bool,
     pub square: bool,
+    /// Elements are shown with their numbers.
+    pub indexed: bool,
     pub element: Type,
     pub walk: Walk,
 }
@@ -239,7 +246,9 @@ pub(crate) fn index(
             let address = text.address.wrapping_add(n * u64::from(text.unit));
             Ok(Some(Value::at(char_type(language, text.unit), address)))
         }
-        Some(View::Plain(inner)) => self::index(&inner, index, scope),
+        Some(View::Plain(inner) | View::Wrapped { value: inner, .. }) => {
+            self::index(&inner, index, scope)
+        }
         Some(View::Pointer { .. }) => match pointee(value, scope)? {
             Some(inner) if matches!(inner.ty().bare().kind(), Kind::Record(_)) => {
                 self::index(&inner, index, scope)
@@ -304,7 +313,9 @@ pub(crate) fn length(value: &Value, scope: &Scope<'_>) -> Result<u64, Fault> {
         Some(View::Text(text)) => return Ok(text.length),
         Some(View::List(list)) => return Ok(list.length),
         Some(View::Map(map)) => return Ok(map.length),
-        Some(View::Plain(inner)) => return length(&inner, scope),
+        Some(View::Plain(inner) | View::Wrapped { value: inner, .. }) => {
+            return length(&inner, scope);
+        }
         Some(View::Pointer { .. }) => {
             if let Some(inner) = pointee(value, scope)? {
                 return length(&inner.settled(scope)?, scope);
@@ -449,7 +460,18 @@ pub(crate) fn terminated(
 pub(crate) fn symbol_at(address: u64, scope: &Scope<'_>) -> Option<String> {
     let (module, bias) = scope.program.module_at(address)?;
     let symbol = module.symbol_at(address.wrapping_sub(bias))?;
-    let name = crate::demangle::demangle(symbol.name);
+    let mut name = crate::demangle::demangle(symbol.name);
+    for (short, long) in [
+        ("{vtable(", "vtable for "),
+        ("{vtt(", "VTT for "),
+        ("{typeinfo(", "typeinfo for "),
+        ("{typeinfo name(", "typeinfo name for "),
+    ] {
+        if let Some(inner) = name.strip_prefix(short).and_then(|n| n.strip_suffix(")}")) {
+            name = format!("{long}{inner}");
+            break;
+        }
+    }
     let offset = address.wrapping_sub(bias).wrapping_sub(symbol.address);
     Some(if offset == 0 {
         name.to_string()

@@ -113,6 +113,7 @@ pub(super) fn view(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Optio
                 length,
                 head_alone: false,
                 square: false,
+                indexed: false,
                 element,
                 walk: Walk::Ring {
                     buffer,
@@ -148,13 +149,11 @@ pub(super) fn view(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Optio
         let length = some!(word(value, &["length"], scope)?);
         let element = some!(data.ty().target());
         let address = data.pointer(scope)?;
-        return Ok(Some(row(
-            format!("{}(size={length})", slice_head(name)),
-            &element,
-            address,
-            length,
-            scope,
-        )));
+        let mut view = row(name.to_owned(), &element, address, length, scope);
+        if let View::List(list) = &mut view {
+            list.square = true;
+        }
+        return Ok(Some(view));
     }
     if base == "alloc::boxed::Box" {
         // Of what has no size of its own; others are plain pointers.
@@ -178,14 +177,6 @@ pub(super) fn view(value: &Value, name: &str, scope: &Scope<'_>) -> Result<Optio
     Ok(None)
 }
 
-fn slice_head(name: &str) -> &'static str {
-    if name.starts_with("&mut") {
-        "&mut [_]"
-    } else {
-        "&[_]"
-    }
-}
-
 fn slice_text(value: &Value, scope: &Scope<'_>) -> Result<Option<View>, Fault> {
     let address = some!(path(value, &["data_ptr"], scope)).pointer(scope)?;
     let length = some!(word(value, &["length"], scope)?);
@@ -203,6 +194,7 @@ fn row(head: String, element: &Type, address: u64, length: u64, scope: &Scope<'_
         length,
         head_alone: false,
         square: false,
+        indexed: false,
         element: element.clone(),
         walk: Walk::Row {
             address,
@@ -264,6 +256,7 @@ fn swiss(value: &Value, set: bool, scope: &Scope<'_>) -> Result<Option<View>, Fa
             length,
             head_alone: false,
             square: false,
+            indexed: false,
             element: key.ty().clone(),
             walk,
         })));
@@ -325,6 +318,7 @@ fn btree(value: &Value, set: bool, scope: &Scope<'_>) -> Result<Option<View>, Fa
             length,
             head_alone: false,
             square: false,
+            indexed: false,
             element: key,
             walk,
         })));

@@ -5,6 +5,7 @@ use super::{
     Variants,
 };
 use crate::dies::{Attr, Die, Dies, Entry, Language, shared};
+use crate::expr::names::numbers;
 use crate::module::Module;
 use gimli::{AttributeValue, DwAt, DwTag, Operation};
 use std::collections::HashMap;
@@ -113,10 +114,15 @@ fn read(dies: &Dies<'_>, die: Die, entry: &Entry, name: Option<String>) -> Data 
         Kind::MemberPointer(..) => size.or(Some(8)),
         _ => size,
     };
+    let name = name.map(|n| match language {
+        // Compilers write `Box<long int>`, people and GDB `Box<long>`.
+        Language::Cpp if n.contains(' ') => shared(numbers(&n)),
+        _ => shared(n),
+    });
     Data {
         die: Some(die),
         language,
-        name: name.map(shared),
+        name,
         size,
         kind,
     }
@@ -449,5 +455,9 @@ fn function(dies: &Dies<'_>, die: Die, entry: &Entry) -> Kind {
             _ => {}
         }
     }
-    Kind::Function(link(dies, entry, gimli::DW_AT_type), parameters, open)
+    // A method that is defined outside of its class has its type at the declaration.
+    let result = crate::variables::attribute(dies, die, gimli::DW_AT_type)
+        .and_then(|(there, value)| there.reference(value))
+        .map_or_else(|| link(dies, entry, gimli::DW_AT_type), Link::At);
+    Kind::Function(result, parameters, open)
 }

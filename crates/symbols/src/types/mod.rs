@@ -401,6 +401,9 @@ impl Type {
 
     /// Whether it is a number of one byte that C takes for a character.
     pub(crate) fn is_char(&self) -> bool {
+        if self.char_name().is_some() {
+            return true;
+        }
         let bare = self.bare();
         match bare.kind() {
             Kind::Number(Encoding::SignedChar | Encoding::UnsignedChar) => {
@@ -409,6 +412,27 @@ impl Type {
             Kind::Number(Encoding::Unicode) => true,
             _ => false,
         }
+    }
+
+    /// `wchar_t` and its kin are characters by their names alone.
+    pub(crate) fn char_name(&self) -> Option<&'static str> {
+        let mut at = self.clone();
+        for _ in 0..MOST_ALIASES {
+            let found = ["wchar_t", "char16_t", "char32_t"]
+                .into_iter()
+                .find(|n| at.own_name() == Some(n));
+            if found.is_some() {
+                return found;
+            }
+            let next = match at.kind() {
+                Kind::Alias(l) | Kind::Const(l) | Kind::Volatile(l) | Kind::Atomic(l) => {
+                    at.follow(l)
+                }
+                _ => return None,
+            };
+            at = next;
+        }
+        None
     }
 
     /// Its name in its own language.

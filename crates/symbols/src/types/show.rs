@@ -159,7 +159,9 @@ fn rust(ty: &Type, nested: usize) -> String {
     let mut back = String::new();
     for _ in 0..MOST {
         // Pointers and references have names of their own in Rust's debug information.
-        if let Some(own) = at.own_name() {
+        if let Some(own) = at.own_name()
+            && !matches!(at.kind(), Kind::Function(..))
+        {
             return format!("{front}{own}{back}");
         }
         let next = match at.kind() {
