@@ -104,7 +104,6 @@ impl DebugInfo {
     }
 
     /// As [`DebugInfo::dwarf`], for walks over much of it.
-    #[expect(dead_code, reason = "for lines and frames")]
     pub(crate) fn borrowed(&self) -> gimli::Dwarf<Borrowed<'_>> {
         let supplementary = self.supplementary.as_ref().map(|s| &s.sections);
         self.sections
@@ -134,6 +133,13 @@ impl DebugInfo {
     /// All units that are whole, parsed as they come.
     pub fn units(&self) -> impl Iterator<Item = (usize, &Unit)> {
         (0..self.units.len()).filter_map(|n| Some((n, self.unit(n)?)))
+    }
+
+    /// The number of the unit that begins at an offset into .debug_info.
+    pub(crate) fn number_at(&self, offset: DebugInfoOffset) -> Option<usize> {
+        self.units
+            .binary_search_by_key(&offset.0, |s| s.offset)
+            .ok()
     }
 
     /// Which unit holds an offset into .debug_info, and where in it.

@@ -13,8 +13,19 @@ pub fn demangle(name: &[u8]) -> String {
         return text.into_owned();
     }
     rust(&text)
-        .or_else(|| cpp(&text))
+        .or_else(|| cpp(&text, cpp_demangle::DemangleOptions::new()))
         .unwrap_or_else(|| text.into_owned())
+}
+
+/// The name of a function without its parameters and result; `None` if it is not mangled.
+pub(crate) fn function(name: &str) -> Option<String> {
+    if name.len() > LONGEST {
+        return None;
+    }
+    let short = cpp_demangle::DemangleOptions::new()
+        .no_params()
+        .no_return_type();
+    rust(name).or_else(|| cpp(name, short))
 }
 
 fn rust(name: &str) -> Option<String> {
@@ -24,12 +35,11 @@ fn rust(name: &str) -> Option<String> {
     Some(out.0)
 }
 
-fn cpp(name: &str) -> Option<String> {
+fn cpp(name: &str, options: cpp_demangle::DemangleOptions) -> Option<String> {
     if !name.starts_with("_Z") && !name.starts_with("___Z") {
         return None;
     }
-    // Names that compilers add to: foo.part.0, foo.cold, foo.isra.1, foo@@VERSION.
-    let options = cpp_demangle::DemangleOptions::new().recursion_limit(128);
+    let options = options.recursion_limit(128);
     let symbol = cpp_demangle::BorrowedSymbol::new(name.as_bytes()).ok()?;
     let mut out = Bounded::default();
     symbol.structured_demangle(&mut out, &options).ok()?;
@@ -72,5 +82,8 @@ mod tests {
         ] {
             assert_eq!(demangle(mangled.as_bytes()), plain);
         }
+        assert_eq!(function("_ZN3foo3barEi").unwrap(), "foo::bar");
+        assert_eq!(function("_Z3getIiET_S0_").unwrap(), "get<int>");
+        assert_eq!(function("main"), None);
     }
 }

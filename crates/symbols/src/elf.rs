@@ -330,6 +330,22 @@ impl Elf {
         Err(ElfError::Damaged("segment".to_owned()))
     }
 
+    /// Bytes from an address of the file's own to the end of what its segment has in the file.
+    ///
+    /// # Errors
+    /// If no segment has them.
+    pub fn rest_of_segment(&self, address: u64) -> Result<Arc<[u8]>, ElfError> {
+        let mut segments = self.segments.iter();
+        let rest = segments.find_map(|s| {
+            let within = address.checked_sub(s.address)?;
+            s.file.checked_sub(within).filter(|rest| *rest > 0)
+        });
+        match rest {
+            Some(rest) => self.at_address(address, rest),
+            None => Err(ElfError::Damaged("segment".to_owned())),
+        }
+    }
+
     /// (address, bytes) of the segment PT_GNU_EH_FRAME.
     pub fn eh_frame_header(&self) -> Option<(u64, u64)> {
         let mut others = self.others.iter();

@@ -8,7 +8,9 @@ use crate::catalog::Catalog;
 use crate::debuginfo::{DebugInfo, Dwarf};
 use crate::elf::{Elf, ElfError, Segment, Slice};
 use crate::files::{Files, Source};
+use crate::locate::Tables;
 use crate::symtab::{Symbol, SymbolTable};
+use crate::unwind::UnwindTables;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -58,7 +60,12 @@ pub struct Module {
     separate: OnceLock<Option<Elf>>,
     symbols: OnceLock<SymbolTable>,
     info: OnceLock<Option<DebugInfo>>,
+<<<<<<< HEAD
     catalog: OnceLock<Option<Catalog>>,
+=======
+    tables: Tables,
+    unwind: OnceLock<UnwindTables>,
+>>>>>>> 9dcdab1 (symbols: functions, inlined calls and lines of an address, and call stacks by unwind tables, signal frames and frame pointers)
     notes: Mutex<Vec<String>>,
 }
 
@@ -93,7 +100,12 @@ impl Module {
             separate: OnceLock::new(),
             symbols: OnceLock::new(),
             info: OnceLock::new(),
+<<<<<<< HEAD
             catalog: OnceLock::new(),
+=======
+            tables: Tables::default(),
+            unwind: OnceLock::new(),
+>>>>>>> 9dcdab1 (symbols: functions, inlined calls and lines of an address, and call stacks by unwind tables, signal frames and frame pointers)
             notes: Mutex::default(),
         })
     }
@@ -178,6 +190,14 @@ impl Module {
         self.info().map(DebugInfo::dwarf)
     }
 
+    pub(crate) const fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    pub(crate) fn unwind_tables(&self) -> &UnwindTables {
+        self.unwind.get_or_init(|| UnwindTables::read(self))
+    }
+
     fn read_info(&self) -> Option<DebugInfo> {
         let own = |name| matches!(self.file.section(name), Ok(Some(_)));
         let file = if own(".debug_info") {
@@ -212,7 +232,6 @@ impl Module {
     }
 
     /// A section for unwinding or for thread-local storage; damage is noted and hides it.
-    #[expect(dead_code, reason = "for lines and frames")]
     pub(crate) fn section(&self, file: &Elf, name: &str) -> Option<Slice> {
         file.section(name).unwrap_or_else(|error| {
             self.note(format_args!("{name} is not used: {error}"));

@@ -14,7 +14,7 @@ use modules::Modules;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use stillframe_image::{AddressSpace, CheckpointId, SpaceId, Thread};
 use stillframe_store::{Error, Recording};
-use stillframe_symbols::{Program, Unreadable};
+use stillframe_symbols::{Frame, Limits, Program, Stack, Unreadable};
 
 /// Programs kept for address spaces seen before.
 const PROGRAMS: usize = 64;
@@ -166,6 +166,23 @@ impl<'a> View<'a> {
     pub fn registers(&self, tid: u32) -> Result<Option<ThreadRegisters<'_>>, Error> {
         let mut threads = self.threads()?.iter();
         Ok(threads.find(|t| t.tid == tid).map(ThreadRegisters::new))
+    }
+
+    /// The call stack of a thread, the innermost frame first; inlined calls are frames of their own.
+    /// Empty if there is no such thread.
+    ///
+    /// # Errors
+    /// As [`View::threads`].
+    pub fn frames(&self, tid: u32) -> Result<Vec<Frame>, Error> {
+        let thread = self.threads()?.iter().find(|t| t.tid == tid);
+        let stack = thread.map(|t| self.stack_of(t, Limits::default()));
+        Ok(stack.map(|s| s.frames).unwrap_or_default())
+    }
+
+    /// The call stack of a thread of this moment, with the reason for its end.
+    pub fn stack_of(&self, thread: &Thread, limits: Limits) -> Stack {
+        let registers = ThreadRegisters::new(thread);
+        stillframe_symbols::stack(self.program(), &self.memory, &registers, limits)
     }
 
     /// Its modules. What could not be loaded is in [`Program::notes`].
