@@ -16,7 +16,6 @@ pub mod files;
 pub mod format;
 mod functions;
 mod inflate;
-mod inflate;
 mod intervals;
 mod layer;
 pub mod lines;

@@ -60,12 +60,9 @@ pub struct Module {
     separate: OnceLock<Option<Elf>>,
     symbols: OnceLock<SymbolTable>,
     info: OnceLock<Option<DebugInfo>>,
-<<<<<<< HEAD
     catalog: OnceLock<Option<Catalog>>,
-=======
     tables: Tables,
     unwind: OnceLock<UnwindTables>,
->>>>>>> 9dcdab1 (symbols: functions, inlined calls and lines of an address, and call stacks by unwind tables, signal frames and frame pointers)
     notes: Mutex<Vec<String>>,
 }
 
@@ -100,12 +97,9 @@ impl Module {
             separate: OnceLock::new(),
             symbols: OnceLock::new(),
             info: OnceLock::new(),
-<<<<<<< HEAD
             catalog: OnceLock::new(),
-=======
             tables: Tables::default(),
             unwind: OnceLock::new(),
->>>>>>> 9dcdab1 (symbols: functions, inlined calls and lines of an address, and call stacks by unwind tables, signal frames and frame pointers)
             notes: Mutex::default(),
         })
     }

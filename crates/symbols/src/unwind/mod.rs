@@ -18,6 +18,7 @@ use crate::lines::Place;
 use crate::locate::{Function, Location};
 use crate::memory::{Memory, Registers};
 use crate::program::Program;
+use crate::variables::{Caller, Here};
 use registers::{RIP, RSP};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -241,4 +242,40 @@ fn add(program: &Program, here: &Physical, step: &Step, frames: &mut Vec<Frame>)
         frames.push(frame(None));
     }
     frames.extend((0..functions).rev().map(|f| frame(Some(f))));
+}
+
+impl Stack {
+    /// The frame at a position, in the words in which locals and arguments are asked for
+    /// ([`crate::Scope::here`]); none if there is no such frame.
+    pub fn here(&self, level: usize) -> Option<Here<'_>> {
+        let frame = self.frames.get(level)?;
+        // The frames inlined into one function share its registers; the one that called it is the
+        // first behind the last of them.
+        let within = self.frames.get(level..)?;
+        let physical = within.iter().position(|f| !f.inlined)?;
+        let caller = within.get(physical + 1..).and_then(|outer| {
+            let next = outer.first().filter(|f| f.called)?;
+            Some(Caller {
+                registers: &next.registers,
+                pc: next.pc,
+                cfa: next.cfa,
+                physical: next.physical(),
+            })
+        });
+        Some(Here {
+            pc: frame.lookup(),
+            cfa: frame.cfa,
+            physical: frame.physical(),
+            function: frame.function().map(|f| (f.unit, f.die)),
+            caller,
+        })
+    }
+}
+
+impl Frame {
+    /// The function that holds it, not an inlined one: its unit and entry.
+    fn physical(&self) -> Option<(usize, gimli::UnitOffset)> {
+        let outermost = self.location.as_ref()?.functions.first()?;
+        Some((outermost.unit, outermost.die))
+    }
 }
