@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod control;
 pub mod ends;
+pub mod expressions;
 pub mod follow;
 pub mod gdb;
 pub mod input;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Scenario> {
         interrupt::SCENARIOS,
         points::SCENARIOS,
         gdb::SCENARIOS,
+        expressions::SCENARIOS,
         bench::SCENARIOS,
         report::SCENARIOS,
         retention::SCENARIOS,

@@ -151,7 +151,7 @@ impl Evaluator<'_> {
             return Value::of_bytes(ty, c.to_le_bytes().to_vec());
         }
         if c < 0x100 {
-            let ty = Type::number(Language::C, "char", Encoding::SignedChar, 1);
+            let ty = Type::number(Language::Other, "char", Encoding::SignedChar, 1);
             return Value::of_bytes(ty, vec![c.to_le_bytes()[0]]);
         }
         let ty = Type::number(Language::C, "char32_t", Encoding::Unicode, 4);
