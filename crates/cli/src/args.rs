@@ -1,10 +1,12 @@
 //! What was typed. Values are checked for form here and nothing else happens: no file is looked
 //! at, no process, no clock. What the values mean is for [`crate::commands`].
 
+pub mod history;
 pub mod retention;
 
 use crate::{exit, units};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use history::{BookmarkArgs, DiffArgs, FindArgs, GrepArgs, HistoryArgs};
 use retention::{PruneArgs, RmArgs, SquashArgs, TagArgs};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -42,12 +44,22 @@ pub enum Command {
     Ls(LsArgs),
     /// Show one moment: threads, registers, mappings, files, signals.
     Show(ShowArgs),
+    /// Follow a value through time: each change, and when.
+    History(HistoryArgs),
+    /// Find the moments at which something holds, or in whose interval bytes changed.
+    Find(FindArgs),
+    /// Find bytes, text or a number anywhere in memory: where, and from when to when.
+    Grep(GrepArgs),
+    /// Say what differs between two moments.
+    Diff(DiffArgs),
     /// Say what a recording cost and where, as text or as a page for a browser.
     Report(ReportArgs),
     /// Write one moment as a file that other tools read.
     Export(ExportArgs),
     /// Name a moment, or list the names.
     Tag(TagArgs),
+    /// Name a moment and note something beside it, or list the notes.
+    Bookmark(BookmarkArgs),
     /// Merge a range of moments into its last.
     Squash(SquashArgs),
     /// Remove moments by rule, and give back their space.

@@ -27,6 +27,10 @@ pub enum Code {
     Kernel = 8,
     /// `--paranoid` found differences.
     Paranoid = 9,
+    /// A search found nothing.
+    Nothing = 10,
+    /// Ctrl-C ended a search.
+    Interrupted = 130,
 }
 
 /// The table, for `--help`.
@@ -43,6 +47,8 @@ Exit codes:
   7  the output cannot be written: no space left, file-size limit, no permission
   8  the kernel lacks a feature that is needed; `still doctor` lists them
   9  --paranoid found a checkpoint that differs from the target's memory
+  10  a search found nothing
+  130  a search was ended by Ctrl-C; what it had found is printed
   `still record` exits like the program it ran: with its status, or 128 + the number of the
   signal that killed it.";
 
@@ -80,6 +86,9 @@ pub fn code_of(error: &anyhow::Error) -> Code {
             if let Some(error) = cause.downcast_ref::<stillframe_store::Error>() {
                 return of_store(error);
             }
+            if let Some(error) = cause.downcast_ref::<stillframe_timeline::Error>() {
+                return of_timeline(error);
+            }
             if let Some(error) = cause.downcast_ref::<stillframe_linux::Error>() {
                 return of_linux(error);
             }
@@ -105,7 +114,7 @@ pub fn of_store(error: &stillframe_store::Error) -> Option<Code> {
     use stillframe_store::Error as E;
     match error {
         E::Io { source, .. } => of_io(source),
-        E::Exists(_) | E::Busy(_) => Some(Code::Exists),
+        E::Exists(_) | E::Busy(_) | E::Held(_) => Some(Code::Exists),
         E::NotRecording { .. }
         | E::Changed(_)
         | E::NoMoment { .. }
@@ -115,6 +124,17 @@ pub fn of_store(error: &stillframe_store::Error) -> Option<Code> {
         E::Damaged(_) | E::NoObject(_) | E::Section(_) => Some(Code::Damaged),
         E::Unavailable { .. } => Some(Code::Recording),
         E::Removed(_) | E::Stopped(_) | E::TooLarge(_) => Some(Code::Write),
+        _ => None,
+    }
+}
+
+/// The code of an error about a question.
+pub fn of_timeline(error: &stillframe_timeline::Error) -> Option<Code> {
+    use stillframe_timeline::Error as E;
+    match error {
+        E::Store(error) => of_store(error),
+        E::NoProcess(_) => Some(Code::Recording),
+        E::Empty | E::Question { .. } | E::Needle(_) => Some(Code::Usage),
         _ => None,
     }
 }
@@ -215,7 +235,7 @@ mod tests {
 
     #[test]
     fn the_table_names_every_code() {
-        for code in 0..=9 {
+        for code in (0..=10).chain([130]) {
             assert!(TABLE.contains(&format!("\n  {code}  ")), "{code}");
         }
     }

@@ -25,6 +25,15 @@ impl Progress {
 
     /// Shows how far it is, bytes.
     pub fn show(&mut self, done: u64, all: u64) {
+        self.line(done, all, || units::show_size(all));
+    }
+
+    /// Shows how far it is, things of some sort.
+    pub fn show_count(&mut self, done: u64, all: u64, things: &str) {
+        self.line(done, all, || format!("{all} {things}"));
+    }
+
+    fn line(&mut self, done: u64, all: u64, amount: impl FnOnce() -> String) {
         let due = self
             .last
             .is_none_or(|last| last.elapsed() >= Duration::from_millis(100));
@@ -43,7 +52,7 @@ impl Progress {
             std::io::stderr(),
             "\r\x1b[K{}: {percent} % of {}",
             self.doing,
-            units::show_size(all)
+            amount()
         );
     }
 
@@ -51,6 +60,7 @@ impl Progress {
     pub fn clear(&mut self) {
         if self.shown {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
+            self.shown = false;
         }
     }
 }

@@ -31,6 +31,9 @@ pub enum Error {
     /// Another process is writing it.
     #[error("{} is being recorded right now; stop that recorder first", .0.display())]
     Busy(PathBuf),
+    /// Another process is changing it, and takes no requests.
+    #[error("{} is being changed by another process; try again when that is done", .0.display())]
+    Held(PathBuf),
     /// Bytes are not what they were when written.
     #[error("the recording is damaged: {0}")]
     Damaged(String),

@@ -5,6 +5,7 @@ mod capture;
 mod completions;
 mod doctor;
 mod export;
+mod history;
 mod ls;
 mod man;
 mod record;
@@ -25,9 +26,14 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Attach(args) => attach::run(args),
         Command::Ls(args) => ls::run(&args),
         Command::Show(args) => show::run(&args),
+        Command::History(args) => history::history(&args),
+        Command::Find(args) => history::find(&args),
+        Command::Grep(args) => history::grep(&args),
+        Command::Diff(args) => history::diff(&args),
         Command::Report(args) => report::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Tag(args) => retention::tag(&args),
+        Command::Bookmark(args) => history::bookmark(&args),
         Command::Squash(args) => retention::squash(&args),
         Command::Prune(args) => retention::prune(&args),
         Command::Rm(args) => retention::rm(&args),

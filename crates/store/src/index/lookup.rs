@@ -71,7 +71,21 @@ impl IndexSet {
     /// # Errors
     /// If a run is damaged.
     pub fn merged(&self, to: u64, from: (u32, u64, u64)) -> Result<Merged, Failed> {
-        let (_, runs) = self.covering(0, to);
-        Merged::new(runs, from).map_err(|(i, e)| Failed::Run(i, e))
+        self.merged_between(0, to, from)
+    }
+
+    /// All entries of the runs that cover checkpoints `since` to `to` in order, from a key on. Some
+    /// may be of other checkpoints. The numbers of runs in what it fails with are those of all runs.
+    ///
+    /// # Errors
+    /// If a run is damaged.
+    pub fn merged_between(
+        &self,
+        since: u64,
+        to: u64,
+        from: (u32, u64, u64),
+    ) -> Result<Merged, Failed> {
+        let (begin, runs) = self.covering(since, to);
+        Merged::new(runs, begin, from).map_err(|(i, e)| Failed::Run(i, e))
     }
 }

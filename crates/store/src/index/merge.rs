@@ -28,15 +28,22 @@ pub fn due(sizes: &[u64], unit: u64) -> Option<usize> {
 pub struct Merged {
     heap: BinaryHeap<Reverse<(Entry, usize)>>,
     iters: Vec<RunIter>,
+    /// The number of the first run.
+    base: usize,
 }
 
 impl Merged {
-    /// Begins at a key.
+    /// Begins at a key. `base` is the number of the first run, for errors.
     ///
     /// # Errors
     /// If a block is damaged; with the number of the run.
-    pub fn new(runs: &[Arc<Run>], from: (u32, u64, u64)) -> Result<Self, (usize, RunError)> {
+    pub fn new(
+        runs: &[Arc<Run>],
+        base: usize,
+        from: (u32, u64, u64),
+    ) -> Result<Self, (usize, RunError)> {
         let mut merged = Self {
+            base,
             heap: BinaryHeap::with_capacity(runs.len()),
             iters: runs.iter().map(|r| r.iter_from(from)).collect(),
         };
@@ -47,7 +54,7 @@ impl Merged {
     }
 
     fn pull(&mut self, i: usize) -> Result<(), (usize, RunError)> {
-        if let Some(e) = self.iters[i].next().map_err(|e| (i, e))? {
+        if let Some(e) = self.iters[i].next().map_err(|e| (self.base + i, e))? {
             self.heap.push(Reverse((e, i)));
         }
         Ok(())

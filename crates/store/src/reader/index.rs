@@ -211,7 +211,7 @@ pub fn compact(id: &[u8; 16], runs: &mut Vec<Arc<Run>>) -> Result<(), Error> {
             return Ok(());
         };
         let (first, last) = (first.first, last.last);
-        let mut merged = Merged::new(&old, (0, 0, 0)).map_err(|(_, e)| broken(e))?;
+        let mut merged = Merged::new(&old, 0, (0, 0, 0)).map_err(|(_, e)| broken(e))?;
         let mut entries = Vec::new();
         while let Some(e) = merged.next().map_err(|(_, e)| broken(e))? {
             entries.push(e);

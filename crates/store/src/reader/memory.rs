@@ -115,6 +115,23 @@ impl<'a> Memory<'a> {
             self.content(version, out)?;
             return Ok(Source::Version(version));
         }
+        self.beneath(mapping, page, out)
+    }
+
+    /// Reads a page as it is without a version: the file's bytes, or zeros.
+    ///
+    /// # Errors
+    /// As [`Memory::page`].
+    pub fn unversioned(&self, page: PageNumber, out: &mut Page) -> Result<Source, Error> {
+        self.beneath(self.mapping(page)?, page, out)
+    }
+
+    fn beneath(
+        &self,
+        mapping: &Mapping,
+        page: PageNumber,
+        out: &mut Page,
+    ) -> Result<Source, Error> {
         let Some(file) = self.layout.file_of(mapping) else {
             *out = ZERO_PAGE;
             return Ok(Source::Zero);

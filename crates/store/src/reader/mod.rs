@@ -2,10 +2,12 @@
 
 mod cache;
 mod file;
+mod history;
 pub(crate) mod index;
 mod memory;
 pub(crate) mod open;
 
+pub use history::{PageVersion, Part, Parts};
 pub use memory::{Memory, Source};
 
 use crate::index::lookup::{Failed, IndexSet};
@@ -103,6 +105,11 @@ impl Recording {
     /// Names of checkpoints, in alphabetical order.
     pub fn tags(&self) -> &BTreeMap<String, CheckpointId> {
         &self.list.ledger.tags
+    }
+
+    /// What was noted beside names of checkpoints.
+    pub fn notes(&self) -> &BTreeMap<String, String> {
+        &self.list.ledger.notes
     }
 
     /// How many checkpoints a checkpoint stands for: 1, or more if others were merged into it.

@@ -28,6 +28,27 @@ pub enum Change {
     Untag(String),
     /// Give back the space of what was removed before.
     Compact,
+    /// Name a checkpoint and note something beside the name.
+    Bookmark {
+        /// The name.
+        name: String,
+        /// The checkpoint.
+        id: u64,
+        /// The note: any text of at most [`LONGEST_NOTE`] bytes; none if empty.
+        note: String,
+        /// Refuse if the name exists, instead of moving it.
+        fresh: bool,
+    },
+}
+
+/// Longest note, bytes.
+pub const LONGEST_NOTE: usize = 4096;
+
+impl Change {
+    /// Whether it only concerns names, and so neither removes anything nor takes long.
+    pub const fn only_names(&self) -> bool {
+        matches!(self, Self::Tag { .. } | Self::Untag(_) | Self::Bookmark { .. })
+    }
 }
 
 /// What a change did.
@@ -75,19 +96,37 @@ pub fn apply(
         }
         Change::Squash { from, to } => squash(recording, live, (*from, *to), ledger),
         Change::Tag { name, id } => {
-            if !moment::is_tag(name) {
+            set_name(recording, ledger, name, *id)?;
+            Ok(0)
+        }
+        Change::Bookmark {
+            name,
+            id,
+            note,
+            fresh,
+        } => {
+            if *fresh && ledger.tags.contains_key(name) {
+                return Err(refuse(format!("there is a moment named `{name}` already")));
+            }
+            if note.len() > LONGEST_NOTE {
                 return Err(refuse(format!(
-                    "`{}` is no name; take letters, digits, `_`, `-` and `.`, a letter first, and \
-                     none of first, last, crash, exit",
-                    name.chars().take(80).collect::<String>()
+                    "a note has at most {LONGEST_NOTE} bytes, and this one has {}",
+                    note.len()
                 )));
             }
-            exists(recording, *id)?;
-            ledger.tags.insert(name.clone(), CheckpointId(*id));
+            set_name(recording, ledger, name, *id)?;
+            if note.is_empty() {
+                ledger.notes.remove(name);
+            } else {
+                ledger.notes.insert(name.clone(), note.clone());
+            }
             Ok(0)
         }
         Change::Untag(name) => match ledger.tags.remove(name) {
-            Some(_) => Ok(0),
+            Some(_) => {
+                ledger.notes.remove(name);
+                Ok(0)
+            }
             None => Err(Error::NoMoment {
                 moment: name.chars().take(80).collect(),
                 available: "no moment has that name".to_owned(),
@@ -95,6 +134,29 @@ pub fn apply(
         },
         Change::Compact => Ok(0),
     }
+}
+
+/// Gives a name to a checkpoint. A note is about the moment that it was made for, so it goes when
+/// the name moves on.
+fn set_name(
+    recording: &Recording,
+    ledger: &mut Ledger,
+    name: &str,
+    id: u64,
+) -> Result<(), Error> {
+    if !moment::is_tag(name) {
+        return Err(refuse(format!(
+            "`{}` is no name; take letters, digits, `_`, `-` and `.`, a letter first, and none of \
+             first, last, crash, exit",
+            name.chars().take(80).collect::<String>()
+        )));
+    }
+    exists(recording, id)?;
+    let before = ledger.tags.insert(name.to_owned(), CheckpointId(id));
+    if before.is_some_and(|before| before.0 != id) {
+        ledger.notes.remove(name);
+    }
+    Ok(())
 }
 
 fn exists(recording: &Recording, id: u64) -> Result<(), Error> {

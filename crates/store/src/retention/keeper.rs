@@ -324,7 +324,7 @@ impl Worker {
             remaining: recording.rows().len() as u64 - removed,
             ..Changed::default()
         };
-        if matches!(change, Change::Tag { .. } | Change::Untag(_)) {
+        if change.only_names() {
             return Ok(changed);
         }
         let ledger = self.shared.ledger();

@@ -51,6 +51,8 @@ pub struct Ledger {
     pub tags: BTreeMap<String, CheckpointId>,
     /// Checkpoints that others were merged into.
     pub merged: BTreeMap<u64, Merged>,
+    /// What was noted beside a name.
+    pub notes: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -91,7 +93,13 @@ impl Ledger {
                 .collect(),
         };
         let too_large = || Error::TooLarge("the list of what was removed");
-        let body = postcard::to_allocvec(&body).map_err(|_| too_large())?;
+        let mut body = postcard::to_allocvec(&body).map_err(|_| too_large())?;
+        // Behind everything else, and only if there are any, so that a recording without notes is
+        // read by programs that know of none.
+        if !self.notes.is_empty() {
+            let notes = postcard::to_allocvec(&self.notes).map_err(|_| too_large())?;
+            body.extend_from_slice(&notes);
+        }
         if body.len() > LONGEST as usize {
             return Err(too_large());
         }
@@ -127,7 +135,13 @@ impl Ledger {
                 "its version is unknown; a newer version of this program may read it",
             ));
         }
-        let body: Body = from_postcard(body)?;
+        let (body, rest) = postcard::take_from_bytes::<Body>(body)
+            .map_err(|_| Malformed("it is not an encoding of what it should be"))?;
+        let notes = if rest.is_empty() {
+            BTreeMap::new()
+        } else {
+            from_postcard(rest)?
+        };
         let mut merged = BTreeMap::new();
         for line in body.merged {
             let tick: [u8; TICK] = Cursor::new(&line.tick).array()?;
@@ -148,6 +162,7 @@ impl Ledger {
                 .map(|(name, number)| (name, CheckpointId(number)))
                 .collect(),
             merged,
+            notes,
         })
     }
 
@@ -209,6 +224,9 @@ mod tests {
         ledger.removed.add(4, 9);
         ledger.removed.add(11, 12);
         ledger.tags.insert("before".into(), CheckpointId(3));
+        let without = ledger.encode(key).unwrap();
+        assert_eq!(Ledger::decode(key, &without).unwrap(), ledger);
+        ledger.notes.insert("before".into(), "the queue\nis still short".into());
         let tick = Tick {
             at_ns: 5,
             skipped: 7,

@@ -20,7 +20,7 @@ mod rules;
 pub(crate) mod tidy;
 pub(crate) mod view;
 
-pub use change::{Change, Changed};
+pub use change::{Change, Changed, LONGEST_NOTE};
 pub use keeper::Bound;
 pub use rules::{Rule, select};
 
@@ -31,30 +31,40 @@ use compact::{Compactor, Policy};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// zstd level of what is written again.
 const LEVEL: i32 = 1;
+/// How long to wait for others that are changing a recording.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest file that is made of several, bytes.
 const JOIN: u64 = 256 << 20;
 
 /// Makes a change to the recording in `dir`: itself if nobody is writing it, else by asking its
 /// recorder. `progress` as in [`Retainer::change`]; a recorder tells of none.
 ///
+/// Waits a few seconds for others that are changing it, so that of two who name moments at once
+/// neither is refused.
+///
 /// # Errors
-/// As [`Retainer::change`]; [`Error::Busy`] if it is held by another that takes no requests.
+/// As [`Retainer::change`]; [`Error::Held`] if it is still held by another that takes no requests.
 pub fn change(
     dir: &Path,
     change: &Change,
     progress: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<Changed, Error> {
-    match Retainer::open(dir) {
-        Ok(mut retainer) => retainer.change(change, progress),
-        Err(Error::Busy(dir)) => match control::ask(&dir, change)? {
-            Some(changed) => Ok(changed),
-            // It may have ended between the two.
-            None => Retainer::open(&dir)?.change(change, progress),
-        },
-        Err(e) => Err(e),
+    let begun = Instant::now();
+    loop {
+        match Retainer::open(dir) {
+            Ok(mut retainer) => return retainer.change(change, progress),
+            Err(Error::Busy(dir)) => match control::ask(&dir, change)? {
+                Some(changed) => return Ok(changed),
+                // Somebody else is changing it, or the recorder ended between the two.
+                None if begun.elapsed() > PATIENCE => return Err(Error::Held(dir)),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            },
+            Err(e) => return Err(e),
+        }
     }
 }
 
@@ -161,7 +171,7 @@ impl Retainer {
             remaining: self.recording.rows().len() as u64,
             ..Changed::default()
         };
-        if !matches!(change, Change::Tag { .. } | Change::Untag(_)) {
+        if !change.only_names() {
             changed.pending = !self.compact(progress)?;
         }
         changed.freed = before.saturating_sub(tidy::size(&self.dir));

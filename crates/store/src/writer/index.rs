@@ -253,7 +253,7 @@ impl Worker {
         }
         let first = old.iter().map(|r| r.first).min().unwrap_or(0);
         let last = old.iter().map(|r| r.last).max().unwrap_or(0);
-        let mut merged = Merged::new(&runs, (0, 0, 0)).map_err(|(_, e)| e)?;
+        let mut merged = Merged::new(&runs, 0, (0, 0, 0)).map_err(|(_, e)| e)?;
         let ledger = self.retention.as_ref().map(|r| r.ledger());
         let mut following = merged.next().map_err(|(_, e)| e)?;
         self.write(first, last, &mut || {

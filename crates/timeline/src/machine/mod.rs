@@ -7,6 +7,7 @@
 mod modules;
 mod registers;
 
+pub(crate) use modules::same_files;
 pub use modules::{Options, RecordedFile, unchanged};
 pub use registers::ThreadRegisters;
 

@@ -254,7 +254,7 @@ pub fn unchanged(file: &FileIdentity) -> Option<&Path> {
 }
 
 /// Whether the same files are mapped at the same places, as far as modules go.
-pub(super) fn same_files(a: &AddressSpace, b: &AddressSpace) -> bool {
+pub(crate) fn same_files(a: &AddressSpace, b: &AddressSpace) -> bool {
     fn parts(
         space: &AddressSpace,
     ) -> impl Iterator<Item = (u64, u64, u64, bool, Option<&FileIdentity>)> {

@@ -12,6 +12,7 @@ mod tag;
 pub use prune::run as prune;
 pub use rm::run as rm;
 pub use squash::run as squash;
+pub(super) use tag::usage_of_name;
 pub use tag::run as tag;
 
 use crate::exit::{Code, fail};
@@ -37,7 +38,7 @@ struct Done {
 }
 
 /// Makes a change, with progress.
-fn change(path: &Path, change: &Change) -> anyhow::Result<Changed> {
+pub(super) fn change(path: &Path, change: &Change) -> anyhow::Result<Changed> {
     let mut progress = Progress::new("giving back space");
     let result = retention::change(path, change, &mut |done, all| {
         progress.show(done, all);

@@ -28,20 +28,26 @@ pub fn run(args: &TagArgs) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let opened = open::moment(&args.moment)?;
-    if !stillframe_store::moment::is_tag(&name) {
-        return Err(fail(
-            Code::Usage,
-            format!(
-                "`{}` is no name; take letters, digits, `_`, `-` and `.`, a letter first, and none \
-                 of first, last, crash, exit",
-                output::printable(name.as_bytes())
-            ),
-        ));
-    }
+    usage_of_name(&name)?;
     let id = opened.id.0;
     drop(opened.recording);
     change(&opened.path, &Change::Tag { name, id })?;
     Ok(0)
+}
+
+/// Refuses what is no name.
+pub fn usage_of_name(name: &str) -> anyhow::Result<()> {
+    if stillframe_store::moment::is_tag(name) {
+        return Ok(());
+    }
+    Err(fail(
+        Code::Usage,
+        format!(
+            "`{}` is no name; take letters, digits, `_`, `-` and `.`, a letter first, and none of \
+             first, last, crash, exit",
+            output::printable(name.as_bytes())
+        ),
+    ))
 }
 
 fn list(args: &TagArgs, path: &Path) -> anyhow::Result<u8> {

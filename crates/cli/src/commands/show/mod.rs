@@ -7,6 +7,7 @@ mod threads;
 mod tree;
 
 pub(super) use json::PointView;
+pub(super) use sections::permissions;
 
 use crate::args::ShowArgs;
 use crate::symbols::Symbols;

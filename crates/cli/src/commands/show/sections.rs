@@ -30,7 +30,7 @@ pub(super) const fn coverage(coverage: &Coverage) -> &'static str {
 }
 
 /// `rw-p`, as /proc/PID/maps writes it.
-pub(super) fn permissions(mapping: &Mapping) -> String {
+pub(in crate::commands) fn permissions(mapping: &Mapping) -> String {
     let bit = |set: bool, letter: char| if set { letter } else { '-' };
     [
         bit(mapping.read, 'r'),

@@ -1,0 +1,475 @@
+//! Bytes anywhere in a process's memory, over time: where, and from when to when.
+//!
+//! Goes through time once. At the first moment every page with content is searched; after it, at
+//! each checkpoint, the pages that got a new version, and those that were mapped anew. So each
+//! version of a page is decoded and searched once, in the order in which versions were stored, which
+//! is the order in which reading them is cheap. What stands across the border of two pages is found
+//! from the end of one and the beginning of the other. An interval is told when it ends.
+
+mod needle;
+
+pub use needle::{Hits, Needle};
+
+use crate::Error;
+use crate::past::{Kind, PAGE, Page, Past, kind_in};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use stillframe_image::{AddressSpace, CheckpointId, Mapping, PAGE_SIZE, PageNumber};
+use stillframe_store::{PageVersion, VersionRef};
+
+/// Versions whose places are held at once: 24 bytes each.
+const BATCH: u64 = 1 << 20;
+
+/// Where bytes stood, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Match {
+    /// The first address.
+    pub address: u64,
+    /// The first position at which they stand there.
+    pub from: usize,
+    /// The last.
+    pub to: usize,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Pages searched.
+    pub searched: u64,
+    /// Versions that the index has of all processes and times; about as many are searched at most.
+    pub versions: u64,
+}
+
+/// What is told as it goes on.
+pub trait Watch {
+    /// A match, when its interval has ended; `false` to stop.
+    fn found(&mut self, found: Match) -> bool;
+    /// How far it is; `false` to stop.
+    fn progress(&mut self, progress: Progress) -> bool;
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether it was stopped: then intervals end at the moment it had come to.
+    pub stopped: bool,
+    /// Pages searched.
+    pub searched: u64,
+    /// Pages whose bytes are not to be had: of files that are neither in the recording nor
+    /// unchanged.
+    pub missing: u64,
+    /// Positions searched.
+    pub range: (usize, usize),
+}
+
+/// Looks for bytes in the memory of a process at every moment of a range.
+///
+/// # Errors
+/// Damage; [`Error::Empty`].
+pub fn grep(
+    past: &Past<'_>,
+    needle: &Needle,
+    range: RangeInclusive<usize>,
+    watch: &mut dyn Watch,
+) -> Result<Outcome, Error> {
+    if range.is_empty() {
+        return Err(Error::Empty);
+    }
+    let first = (*range.start()).max(*past.life().start());
+    let last = (*range.end()).min(*past.life().end());
+    let mut outcome = Outcome {
+        stopped: false,
+        searched: 0,
+        missing: 0,
+        range: (first, last),
+    };
+    if first > last {
+        return Ok(outcome);
+    }
+    let zeros = needle.in_zeros();
+    let mut search = Search {
+        past,
+        needle,
+        watch,
+        versions: past.recording().version_count()?,
+        searched: 0,
+        missing: 0,
+        stopped: false,
+        edges: !zeros.tails.is_empty() || !zeros.heads.is_empty(),
+        at: first,
+        layout: past.layout(first)?,
+        pages: HashMap::new(),
+        open: BTreeMap::new(),
+        borders: BTreeMap::new(),
+        touched: BTreeSet::new(),
+    };
+    search.begin(first)?;
+    let mut end = first;
+    if !search.stopped {
+        end = search.go(first, last)?;
+    }
+    search.close(end);
+    outcome.stopped = search.stopped;
+    outcome.searched = search.searched;
+    outcome.missing = search.missing;
+    outcome.range.1 = end;
+    Ok(outcome)
+}
+
+struct Search<'s, 'a> {
+    past: &'s Past<'a>,
+    needle: &'s Needle,
+    watch: &'s mut dyn Watch,
+    versions: u64,
+    searched: u64,
+    missing: u64,
+    stopped: bool,
+    /// Whether a page of zeros can be part of a match, and so every page has to be remembered.
+    edges: bool,
+    at: usize,
+    layout: Arc<AddressSpace>,
+    /// What the present content of pages shows. A page that is not here shows nothing, or is zero if
+    /// `edges`.
+    pages: HashMap<PageNumber, Hits>,
+    /// Matches inside pages, and since when.
+    open: BTreeMap<(PageNumber, u16), usize>,
+    /// Matches that begin at so many bytes before the end of a page, and since when.
+    borders: BTreeMap<(PageNumber, u16), usize>,
+    /// Pages whose border with the next page has to be looked at.
+    touched: BTreeSet<PageNumber>,
+}
+
+/// A stretch of captured memory of one generation in one mapping.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Piece {
+    start: u64,
+    end: u64,
+    since: Option<CheckpointId>,
+}
+
+/// The file-backed memory of a mapping, by generation.
+fn pieces(layout: &AddressSpace, mapping: &Mapping) -> Vec<Piece> {
+    let mut all = Vec::new();
+    let mut at = mapping.start;
+    let begin = layout.generations.partition_point(|g| g.end <= at);
+    for part in layout.generations.get(begin..).unwrap_or_default() {
+        if part.start >= mapping.end {
+            break;
+        }
+        let (start, end) = (part.start.max(at), part.end.min(mapping.end));
+        let piece = |start, end, since| Piece { start, end, since };
+        if at < start {
+            all.push(piece(at, start, None));
+        }
+        all.push(piece(start, end, Some(part.since)));
+        at = end;
+    }
+    if at < mapping.end {
+        all.push(Piece {
+            start: at,
+            end: mapping.end,
+            since: None,
+        });
+    }
+    all
+}
+
+fn file_pieces(layout: &AddressSpace) -> impl Iterator<Item = Piece> + '_ {
+    layout
+        .mappings
+        .iter()
+        .filter(|m| m.file.is_some() && !m.is_empty())
+        .flat_map(|m| pieces(layout, m))
+}
+
+fn pages_of(piece: &Piece) -> impl Iterator<Item = PageNumber> + use<> {
+    (piece.start / PAGE..piece.end.div_ceil(PAGE)).map(PageNumber)
+}
+
+impl Search<'_, '_> {
+    /// Everything there is at the first moment.
+    fn begin(&mut self, first: usize) -> Result<(), Error> {
+        let layout = Arc::clone(&self.layout);
+        let (recording, space) = (self.past.recording(), self.past.space());
+        let memory = recording.memory_in(self.past.id(first), space, Arc::clone(&layout));
+        let everything = PageNumber(0)..PageNumber(u64::MAX);
+        let mut versions = memory.pages_with_versions(everything)?;
+        let with: HashSet<PageNumber> = versions.iter().map(|(p, _)| *p).collect();
+        // In the order in which they are stored, so that each pack is decoded once.
+        versions.sort_unstable_by_key(|(page, version)| (*version, *page));
+        for (page, version) in versions {
+            if !self.version(page, version)? {
+                return Ok(());
+            }
+        }
+        for piece in file_pieces(&layout) {
+            for page in pages_of(&piece).filter(|p| !with.contains(p)) {
+                if !self.beneath(page)? {
+                    return Ok(());
+                }
+            }
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// From one moment to the next; the position it came to.
+    fn go(&mut self, first: usize, last: usize) -> Result<usize, Error> {
+        let past = self.past;
+        let mut layout_end = past.layout_until(first)?;
+        let mut from = past.id(first).0 + 1;
+        let end = past.id(last).0;
+        let per_checkpoint = self.versions / (end + 1).max(1) + 1;
+        while from <= end {
+            let to = from.saturating_add((BATCH / per_checkpoint).max(1)).min(end + 1);
+            let mut entries: Vec<(usize, PageNumber, PageVersion)> = Vec::new();
+            let pages = PageNumber(0)..PageNumber(u64::MAX);
+            let range = CheckpointId(from)..CheckpointId(to);
+            past.recording()
+                .each_version(past.space(), pages, range, &mut |entry| {
+                    match entry {
+                        None => entries.clear(),
+                        Some((page, version)) => {
+                            entries.push((past.position(version.made), page, version));
+                        }
+                    }
+                    Ok(true)
+                })?;
+            // Stable: of several versions of a page at a position the last counts.
+            entries.sort_by_key(|(at, page, _)| (*at, *page));
+            let mut rest = &entries[..];
+            let window_end = past.position(CheckpointId(to)).min(last + 1);
+            loop {
+                let version_at = rest.first().map_or(usize::MAX, |(at, ..)| *at);
+                let at = version_at.min(layout_end + 1);
+                // A removed checkpoint at the end of the window belongs to the window after it.
+                if at > last || (at >= window_end && version_at != at) {
+                    break;
+                }
+                self.at = at;
+                if at > layout_end {
+                    self.relayout(at)?;
+                    layout_end = past.layout_until(at)?;
+                }
+                let n = rest.partition_point(|(p, ..)| *p == at);
+                let (now, later) = rest.split_at(n);
+                rest = later;
+                self.versions_at(now)?;
+                self.settle();
+                if self.stopped {
+                    return Ok(at);
+                }
+            }
+            from = to;
+        }
+        Ok(last)
+    }
+
+    fn versions_at(&mut self, now: &[(usize, PageNumber, PageVersion)]) -> Result<(), Error> {
+        for (i, (_, page, version)) in now.iter().enumerate() {
+            if now.get(i + 1).is_some_and(|(_, next, _)| next == page) {
+                continue;
+            }
+            // Made in memory that is gone, or that the checkpoint does not show.
+            let visible = match kind_in(&self.layout, *page) {
+                Kind::Memory(Some(since)) => since <= version.made,
+                _ => false,
+            };
+            if visible && !self.version(*page, version.version)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The mappings are others from here on.
+    fn relayout(&mut self, at: usize) -> Result<(), Error> {
+        let new = self.past.layout(at)?;
+        let old = std::mem::replace(&mut self.layout, Arc::clone(&new));
+        let mut again: BTreeSet<PageNumber> = BTreeSet::new();
+        for (page, hits) in &self.pages {
+            if kind_in(&old, *page) != kind_in(&new, *page) {
+                again.insert(*page);
+            }
+            // What is beside it may have come or gone.
+            if !hits.tails.is_empty() {
+                self.touched.insert(*page);
+            }
+            if !hits.heads.is_empty() {
+                self.touched.insert(PageNumber(page.0.wrapping_sub(1)));
+            }
+        }
+        let known: HashSet<Piece> = file_pieces(&old).collect();
+        for piece in file_pieces(&new).filter(|p| p.since.is_none() || !known.contains(p)) {
+            let changed = |p: &PageNumber| {
+                piece.since.is_none() || kind_in(&old, *p) != kind_in(&new, *p)
+            };
+            again.extend(pages_of(&piece).filter(changed));
+        }
+        for page in again {
+            let has_file = new
+                .mapping_at(page.address())
+                .is_some_and(|m| m.file.is_some());
+            if has_file {
+                if !self.beneath(page)? {
+                    break;
+                }
+            } else {
+                self.show(page, Hits::default(), true);
+            }
+        }
+        Ok(())
+    }
+
+    /// A page has a version; whether to go on.
+    fn version(&mut self, page: PageNumber, version: VersionRef) -> Result<bool, Error> {
+        if version.is_zero() {
+            self.show(page, Hits::default(), true);
+            return Ok(true);
+        }
+        let (recording, space) = (self.past.recording(), self.past.space());
+        let id = self.past.id(self.at);
+        let memory = recording.memory_in(id, space, Arc::clone(&self.layout));
+        let mut bytes = [0; PAGE_SIZE];
+        memory.content(version, &mut bytes)?;
+        Ok(self.searched(page, &bytes))
+    }
+
+    /// A page has no version; whether to go on.
+    fn beneath(&mut self, page: PageNumber) -> Result<bool, Error> {
+        let (recording, space) = (self.past.recording(), self.past.space());
+        let id = self.past.id(self.at);
+        let memory = recording.memory_in(id, space, Arc::clone(&self.layout));
+        let mut bytes = [0; PAGE_SIZE];
+        match memory.unversioned(page, &mut bytes) {
+            Ok(_) => Ok(self.searched(page, &bytes)),
+            Err(
+                stillframe_store::Error::Unavailable { .. }
+                | stillframe_store::Error::Unmapped { .. },
+            ) => {
+                self.missing += 1;
+                self.show(page, Hits::default(), false);
+                Ok(true)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn searched(&mut self, page: PageNumber, bytes: &Page) -> bool {
+        self.searched += 1;
+        let hits = self.needle.search(bytes);
+        let zero = self.edges && *bytes == [0; PAGE_SIZE];
+        self.show(page, hits, zero);
+        if self.searched.is_multiple_of(256) {
+            let progress = Progress {
+                searched: self.searched,
+                versions: self.versions,
+            };
+            self.stopped |= !self.watch.progress(progress);
+        }
+        !self.stopped
+    }
+
+    /// Takes in what a page shows from here on. `zero`: it is all zeros, or not there.
+    fn show(&mut self, page: PageNumber, hits: Hits, zero: bool) {
+        let before = self.pages.get(&page).cloned().unwrap_or_default();
+        for offset in &before.whole {
+            if hits.whole.binary_search(offset).is_err()
+                && let Some(from) = self.open.remove(&(page, *offset))
+            {
+                let address = page.address() + u64::from(*offset);
+                self.tell(address, from, self.at);
+            }
+        }
+        for offset in &hits.whole {
+            self.open.entry((page, *offset)).or_insert(self.at);
+        }
+        let before_page = PageNumber(page.0.wrapping_sub(1));
+        if before.tails != hits.tails || self.edges {
+            self.touched.insert(page);
+        }
+        if before.heads != hits.heads || self.edges {
+            self.touched.insert(before_page);
+        }
+        if (hits.is_empty() && !self.edges) || zero {
+            self.pages.remove(&page);
+        } else {
+            self.pages.insert(page, hits);
+        }
+    }
+
+    /// What a page shows at its borders.
+    fn shown(&self, page: PageNumber) -> &Hits {
+        const NOTHING: &Hits = &Hits {
+            whole: Vec::new(),
+            tails: Vec::new(),
+            heads: Vec::new(),
+        };
+        match self.pages.get(&page) {
+            Some(hits) => hits,
+            None if self.edges && matches!(kind_in(&self.layout, page), Kind::Memory(_)) => {
+                self.needle.in_zeros()
+            }
+            None => NOTHING,
+        }
+    }
+
+    /// Looks at the borders of pages that have changed, once all of a moment have.
+    fn settle(&mut self) {
+        for page in std::mem::take(&mut self.touched) {
+            let heads = &self.shown(PageNumber(page.0.wrapping_add(1))).heads;
+            let tails = &self.shown(page).tails;
+            let now: BTreeSet<u16> = tails.iter().filter(|n| heads.contains(n)).copied().collect();
+            let open: Vec<u16> = self
+                .borders
+                .range((page, 0)..=(page, u16::MAX))
+                .map(|((_, n), _)| *n)
+                .collect();
+            for n in open.into_iter().filter(|n| !now.contains(n)) {
+                if let Some(from) = self.borders.remove(&(page, n)) {
+                    self.tell(page.address() + (PAGE - u64::from(n)), from, self.at);
+                }
+            }
+            for n in now {
+                self.borders.entry((page, n)).or_insert(self.at);
+            }
+        }
+    }
+
+    /// A match that was there until before a position.
+    fn tell(&mut self, address: u64, from: usize, until: usize) {
+        // It came and went between the parts of one moment.
+        if from >= until {
+            return;
+        }
+        let found = Match {
+            address,
+            from,
+            to: until - 1,
+        };
+        self.stopped |= !self.watch.found(found);
+    }
+
+    /// Tells of everything that is there at the end.
+    fn close(&mut self, end: usize) {
+        let whole = std::mem::take(&mut self.open).into_iter();
+        let borders = std::mem::take(&mut self.borders).into_iter();
+        let mut all: Vec<(u64, usize)> = whole
+            .map(|((page, offset), from)| (page.address() + u64::from(offset), from))
+            .chain(borders.map(|((page, n), from)| (page.address() + (PAGE - u64::from(n)), from)))
+            .collect();
+        all.sort_unstable();
+        for (address, from) in all {
+            let found = Match {
+                address,
+                from,
+                to: end,
+            };
+            if from <= end && !self.watch.found(found) {
+                self.stopped = true;
+                return;
+            }
+        }
+    }
+}
