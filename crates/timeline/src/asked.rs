@@ -6,13 +6,13 @@
 //! any of it can have changed; only if something did is the question asked again.
 
 use crate::Error;
-use crate::machine::same_files;
+use crate::machine::{ThreadRegisters, same_files};
 use crate::past::{Content, Missing, Past};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stillframe_image::{AddressSpace, CheckpointId, PAGE_SIZE, PageNumber, Registers, Thread};
-use stillframe_symbols::{Memory, Unreadable};
+use stillframe_symbols::{Memory, Registers as _, Unreadable};
 
 /// Most pages that one answer may read: 64 MiB.
 const MOST: usize = (64 << 20) / PAGE_SIZE;
@@ -46,9 +46,13 @@ impl ThreadSeen {
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
     pages: BTreeMap<PageNumber, Seen>,
-    /// For threads whose registers were looked at, what they held; `None` if there was no such
+    /// Threads that were looked at as a whole, and what they held; `None` if there was no such
     /// thread.
-    registers: BTreeMap<u32, Option<ThreadSeen>>,
+    whole: BTreeMap<u32, Option<ThreadSeen>>,
+    /// Registers that were looked at, by thread and DWARF's number, and what they held.
+    registers: BTreeMap<(u32, u16), Option<Vec<u8>>>,
+    /// The main thread, if it was looked for.
+    main: Option<Option<u32>>,
     /// The list of threads, if it was looked at.
     threads: Option<Vec<u32>>,
     /// The mappings, if they were looked at as a whole.
@@ -69,11 +73,10 @@ pub enum Depends {
 impl Trace {
     /// What it depends on.
     pub fn depends(&self) -> impl Iterator<Item = Depends> + '_ {
-        let threads = self.threads.is_some() || !self.registers.is_empty();
         self.pages
             .keys()
             .map(|p| Depends::Page(*p))
-            .chain(threads.then_some(Depends::Threads))
+            .chain(self.uses_threads().then_some(Depends::Threads))
             .chain(self.layout.is_some().then_some(Depends::Layout))
     }
 
@@ -100,7 +103,10 @@ impl Trace {
 
     /// Whether it depends on registers or on which threads there are.
     pub fn uses_threads(&self) -> bool {
-        self.threads.is_some() || !self.registers.is_empty()
+        self.threads.is_some()
+            || self.main.is_some()
+            || !self.whole.is_empty()
+            || !self.registers.is_empty()
     }
 
     /// Whether one of the things it depends on is as it was. Remembers the present copy of a page
@@ -134,19 +140,23 @@ impl Trace {
             Depends::Threads => {
                 let threads = past.threads(at)?;
                 let list = self.threads.as_ref();
-                if list.is_some_and(|l| !l.iter().eq(threads.iter().map(|t| &t.tid))) {
+                if list.is_some_and(|l| !l.iter().eq(threads.iter().map(|t| &t.tid)))
+                    || self.main.is_some_and(|m| m != threads.first().map(|t| t.tid))
+                {
                     return Ok(false);
                 }
-                Ok(self.registers.iter().all(|(tid, then)| {
-                    let now = threads.iter().find(|t| t.tid == *tid);
-                    match (then, now) {
-                        (None, None) => true,
-                        (Some(then), Some(now)) => {
-                            then.registers == now.registers && then.xstate == now.xstate
-                        }
-                        _ => false,
+                let find = |tid: u32| threads.iter().find(|t| t.tid == tid);
+                let same_whole = self.whole.iter().all(|(tid, then)| match (then, find(*tid)) {
+                    (None, None) => true,
+                    (Some(then), Some(now)) => {
+                        then.registers == now.registers && then.xstate == now.xstate
                     }
-                }))
+                    _ => false,
+                });
+                Ok(same_whole
+                    && self.registers.iter().all(|((tid, number), then)| {
+                        find(*tid).and_then(|t| ThreadRegisters::new(t).bytes(*number)) == *then
+                    }))
             }
             Depends::Layout => {
                 let Some(then) = &self.layout else {
@@ -225,8 +235,41 @@ impl<'p, 'a> Asked<'p, 'a> {
         let found = threads.iter().find(|t| t.tid == tid);
         let mut trace = self.trace.borrow_mut();
         let seen = || found.map(ThreadSeen::of);
-        trace.registers.entry(tid).or_insert_with(seen);
+        trace.whole.entry(tid).or_insert_with(seen);
         found.cloned()
+    }
+
+    /// The tid of the main thread; `None` if there are no threads.
+    pub fn main_thread(&self) -> Option<u32> {
+        match self.past.threads(self.at) {
+            Ok(threads) => {
+                let main = threads.first().map(|t| t.tid);
+                self.trace.borrow_mut().main = Some(main);
+                main
+            }
+            Err(e) => {
+                self.fail(e);
+                None
+            }
+        }
+    }
+
+    /// The bytes of a register of a thread, by DWARF's number; `None` if it is not known or there is
+    /// no such thread. Only this register is taken down.
+    pub fn register(&self, tid: u32, number: u16) -> Option<Vec<u8>> {
+        match self.past.threads(self.at) {
+            Ok(threads) => {
+                let thread = threads.iter().find(|t| t.tid == tid);
+                let bytes = thread.and_then(|t| ThreadRegisters::new(t).bytes(number));
+                let mut trace = self.trace.borrow_mut();
+                trace.registers.insert((tid, number), bytes.clone());
+                bytes
+            }
+            Err(e) => {
+                self.fail(e);
+                None
+            }
+        }
     }
 
     /// The mappings. What is taken down is which files are mapped where.

@@ -12,6 +12,7 @@
 pub mod asked;
 pub mod diff;
 mod error;
+pub mod expression;
 pub mod find;
 pub mod grep;
 pub mod heap;
@@ -24,6 +25,7 @@ pub mod writes;
 
 pub use asked::{Asked, Depends, Trace};
 pub use error::Error;
+pub use expression::{Condition, Expression};
 pub use machine::{Machine, View};
 pub use past::{Kind, Missing, Past};
 pub use question::{Answer, AnyCondition, AnyQuestion, Number, Question, Truth, Value};

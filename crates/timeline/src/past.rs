@@ -102,6 +102,8 @@ pub struct Past<'a> {
     space: SpaceId,
     life: (usize, usize),
     zero: Arc<Page>,
+    /// As [`WINDOW`].
+    window: u64,
     caches: RefCell<Caches>,
 }
 
@@ -117,8 +119,17 @@ impl<'a> Past<'a> {
             space,
             life,
             zero: Arc::new([0; PAGE_SIZE]),
+            window: WINDOW,
             caches: RefCell::default(),
         })
+    }
+
+    /// The same, looking up the versions of so many checkpoints at once.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn with_window(mut self, window: u64) -> Self {
+        self.window = window;
+        self
     }
 
     /// The recording.
@@ -360,8 +371,8 @@ impl<'a> Past<'a> {
         if let Some(track) = self.caches.borrow().tracks.get(&(page, window)) {
             return Ok(Rc::clone(track));
         }
-        let begin = window * WINDOW;
-        let range = CheckpointId(begin)..CheckpointId(begin.saturating_add(WINDOW));
+        let begin = window * self.window;
+        let range = CheckpointId(begin)..CheckpointId(begin.saturating_add(self.window));
         let entries = self.recording.versions(self.space, page, range)?;
         let base = match begin.checked_sub(1) {
             Some(before) => {
@@ -385,7 +396,7 @@ impl<'a> Past<'a> {
     /// The newest version of a page made not after a position.
     fn newest(&self, page: PageNumber, at: usize) -> Result<Option<PageVersion>, Error> {
         let id = self.id(at);
-        let track = self.track(page, id.0 / WINDOW)?;
+        let track = self.track(page, id.0 / self.window)?;
         let after = track.entries.partition_point(|e| e.made <= id);
         let found = after.checked_sub(1).and_then(|i| track.entries.get(i));
         Ok(found.copied().or(track.base))
@@ -507,7 +518,7 @@ impl<'a> Past<'a> {
         let end = self.until(page, at)?;
         if let Kind::Memory(Some(_)) = self.kind(page, at)? {
             let (id, last) = (self.id(at), self.id(end));
-            for window in id.0 / WINDOW..=last.0 / WINDOW {
+            for window in id.0 / self.window..=last.0 / self.window {
                 let track = self.track(page, window)?;
                 let after = track.entries.partition_point(|e| e.made <= id);
                 if let Some(entry) = track.entries.get(after) {

@@ -114,6 +114,6 @@ pub enum Truth {
 }
 
 /// A question for a value, whatever sort of question it is.
-pub type AnyQuestion = Box<dyn Question<Answer = Answer>>;
+pub type AnyQuestion<'m> = Box<dyn Question<Answer = Answer> + 'm>;
 /// A question whether something holds, whatever sort of question it is.
-pub type AnyCondition = Box<dyn Question<Answer = Truth>>;
+pub type AnyCondition<'m> = Box<dyn Question<Answer = Truth> + 'm>;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use stillframe_image::SpaceId;
 use stillframe_timeline::Past;
-use stillframe_timeline::grep::{Match, Needle, Outcome, Progress, Watch, grep};
+use stillframe_timeline::grep::{Match, Needle, Outcome, Progress, Watch, grep, grep_by};
 
 #[derive(Default)]
 struct Collected {
@@ -94,6 +94,10 @@ fn check(model: &Model, past: &Past<'_>, process: u32, range: std::ops::RangeInc
         want.sort_unstable();
         let (found, outcome) = run(past, &needle, range.clone());
         assert!(!outcome.stopped);
+        let mut watch = Collected::default();
+        grep_by(past, &needle, range.clone(), &mut watch, 30).unwrap();
+        watch.found.sort_unstable();
+        assert_eq!(watch.found, found, "in small batches");
         assert_eq!(found, want, "{bytes:?} align {align} over {range:?}");
     }
 }

@@ -33,6 +33,19 @@ impl Question for Follow {
 #[derive(Debug)]
 struct AtRegister;
 
+/// Reads one register of the main thread.
+#[derive(Debug)]
+struct OneRegister;
+
+impl Question for OneRegister {
+    type Answer = (Option<u32>, Option<Vec<u8>>);
+
+    fn ask(&self, asked: &Asked<'_, '_>) -> Self::Answer {
+        let main = asked.main_thread();
+        (main, main.and_then(|tid| asked.register(tid, 16)))
+    }
+}
+
 impl Question for AtRegister {
     type Answer = (usize, u64, Option<Vec<u8>>);
 
@@ -135,6 +148,10 @@ fn check(model: &Model, past: &Past<'_>, process: u32, range: std::ops::RangeInc
         check_find(model, past, process, number, range.clone());
         check_writes(model, past, process, number, range.clone());
     }
+    compare(past, &OneRegister, range.clone(), |p| {
+        let rip = |m: &Process| Some(m.rip.to_le_bytes().to_vec());
+        model.at(p, process).map(|m| (Some(1), rip(m)))
+    });
     compare(past, &AtRegister, range, |p| {
         model
             .at(p, process)
@@ -288,6 +305,8 @@ proptest! {
                 (0..=last).filter(|p| model.at(*p, process).is_some()).collect();
             prop_assert_eq!(past.life(), positions[0]..=positions[positions.len() - 1]);
             check(&model, &past, process, 0..=last);
+            let small = Past::new(&recording, SpaceId(process)).unwrap().with_window(7);
+            check(&model, &small, process, 0..=last);
             let (from, to) = (cut.0.min(last), last - cut.1.min(last));
             if from <= to {
                 check(&model, &past, process, from..=to);

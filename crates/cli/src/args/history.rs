@@ -31,13 +31,6 @@ pub struct ScopeArgs {
     /// thread.
     #[arg(long, value_name = "TID")]
     pub thread: Option<u32>,
-    /// The frame whose variables it sees, 0 being the innermost.
-    #[arg(long, value_name = "N")]
-    pub frame: Option<u32>,
-    /// The frame of this function, the innermost there is; where it is not being called, there is no
-    /// value.
-    #[arg(long, value_name = "NAME", conflicts_with = "frame")]
-    pub function: Option<String>,
 }
 
 /// `still history`.

@@ -73,6 +73,18 @@ pub fn grep(
     range: RangeInclusive<usize>,
     watch: &mut dyn Watch,
 ) -> Result<Outcome, Error> {
+    grep_by(past, needle, range, watch, BATCH)
+}
+
+/// As [`grep`], holding the places of about `batch` versions at once.
+#[doc(hidden)]
+pub fn grep_by(
+    past: &Past<'_>,
+    needle: &Needle,
+    range: RangeInclusive<usize>,
+    watch: &mut dyn Watch,
+    batch: u64,
+) -> Result<Outcome, Error> {
     if range.is_empty() {
         return Err(Error::Empty);
     }
@@ -107,7 +119,7 @@ pub fn grep(
     search.begin(first)?;
     let mut end = first;
     if !search.stopped {
-        end = search.go(first, last)?;
+        end = search.go(first, last, batch)?;
     }
     search.close(end);
     outcome.stopped = search.stopped;
@@ -215,14 +227,17 @@ impl Search<'_, '_> {
     }
 
     /// From one moment to the next; the position it came to.
-    fn go(&mut self, first: usize, last: usize) -> Result<usize, Error> {
+    fn go(&mut self, first: usize, last: usize, batch: u64) -> Result<usize, Error> {
         let past = self.past;
         let mut layout_end = past.layout_until(first)?;
         let mut from = past.id(first).0 + 1;
         let end = past.id(last).0;
         let per_checkpoint = self.versions / (end + 1).max(1) + 1;
         while from <= end {
-            let to = from.saturating_add((BATCH / per_checkpoint).max(1)).min(end + 1);
+            let to = from.saturating_add((batch / per_checkpoint).max(1)).min(end + 1);
+            // What removed checkpoints made belongs to the first one after them that remains, which
+            // must be told of in one go.
+            let to = past.recording().next_remaining(CheckpointId(to - 1)).0 + 1;
             let mut entries: Vec<(usize, PageNumber, PageVersion)> = Vec::new();
             let pages = PageNumber(0)..PageNumber(u64::MAX);
             let range = CheckpointId(from)..CheckpointId(to);
@@ -243,8 +258,7 @@ impl Search<'_, '_> {
             loop {
                 let version_at = rest.first().map_or(usize::MAX, |(at, ..)| *at);
                 let at = version_at.min(layout_end + 1);
-                // A removed checkpoint at the end of the window belongs to the window after it.
-                if at > last || (at >= window_end && version_at != at) {
+                if at >= window_end {
                     break;
                 }
                 self.at = at;

@@ -10,12 +10,14 @@ use crate::{open, output, units};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 use stillframe_image::Mapping;
 use stillframe_store::Moment;
-use stillframe_timeline::Past;
+use stillframe_timeline::machine::Options;
 use stillframe_timeline::diff::{
     self, DescriptorChange, Differences, HeapChange, MappingChange, ThreadChange,
 };
+use stillframe_timeline::{Machine, Past};
 
 /// Lines of one sort that are shown without `--all`.
 const SHOWN: usize = 20;
@@ -24,7 +26,8 @@ const SHOWN: usize = 20;
 pub fn run(args: &DiffArgs) -> anyhow::Result<u8> {
     let opened = open::moment(&args.old)?;
     let later = later(args, &opened.path)?;
-    let recording = &opened.recording;
+    let machine = Machine::new(Arc::new(opened.recording), Options::default());
+    let recording = machine.recording();
     let second = recording.resolve(&later)?;
     let everything = AskArgs {
         process: args.process.clone(),
@@ -55,7 +58,10 @@ pub fn run(args: &DiffArgs) -> anyhow::Result<u8> {
     let found = diff::diff(&past, (a, b), &mut |done, all| {
         (0..16).all(|_| control.go_on(done, all, "pages"))
     })?;
-    let places = (Places::new(&past, a)?, Places::new(&past, b)?);
+    let places = (
+        Places::new(&machine, &past, a)?,
+        Places::new(&machine, &past, b)?,
+    );
     let code = control.finish()?;
     if args.json {
         output::json(&Document::new(&past, (a, b), &found, &places))?;
@@ -123,7 +129,7 @@ fn print(
     past: &Past<'_>,
     (a, b): (usize, usize),
     found: &Differences,
-    places: &(Places<'_, '_>, Places<'_, '_>),
+    places: &(Places<'_>, Places<'_>),
     shown: usize,
 ) -> io::Result<()> {
     let (old, new) = (At::of(past, a), At::of(past, b));
@@ -215,7 +221,7 @@ fn mapping_line(change: &MappingChange) -> String {
     }
 }
 
-fn thread_line(change: &ThreadChange, (before, after): &(Places<'_, '_>, Places<'_, '_>)) -> String {
+fn thread_line(change: &ThreadChange, (before, after): &(Places<'_>, Places<'_>)) -> String {
     let name = |t: &stillframe_image::Thread| format!("{} {}", t.tid, output::printable(&t.name));
     match change {
         ThreadChange::Began(t) => format!("+ {}  at {}", name(t), after.place(t.registers.rip)),
@@ -246,7 +252,7 @@ fn descriptor_line(change: &DescriptorChange) -> String {
     }
 }
 
-fn heap_line(change: &HeapChange, (before, after): &(Places<'_, '_>, Places<'_, '_>)) -> String {
+fn heap_line(change: &HeapChange, (before, after): &(Places<'_>, Places<'_>)) -> String {
     match change {
         HeapChange::Allocated(b) => {
             format!("+ {:#014x} {:>8} bytes  {}", b.address, b.size, after.points_to(b.address))
@@ -280,7 +286,7 @@ struct ByteRow {
     new: String,
 }
 
-fn byte_rows(found: &Differences, places: &(Places<'_, '_>, Places<'_, '_>)) -> Vec<ByteRow> {
+fn byte_rows(found: &Differences, places: &(Places<'_>, Places<'_>)) -> Vec<ByteRow> {
     let each = found.memory.stretches.iter();
     each.map(|s| {
         // A number is easier to read than bytes, and most of what changes is numbers.
@@ -297,13 +303,13 @@ fn byte_rows(found: &Differences, places: &(Places<'_, '_>, Places<'_, '_>)) -> 
 }
 
 /// The whole variable, if a symbol says where it begins and ends and it has the size of a number.
-fn widened(s: &diff::Bytes, (before, after): &(Places<'_, '_>, Places<'_, '_>)) -> (u64, String, String) {
+fn widened(s: &diff::Bytes, (before, after): &(Places<'_>, Places<'_>)) -> (u64, String, String) {
     if let Some((start, size)) = after.variable(s.address)
         && matches!(size, 1 | 2 | 4 | 8)
         && s.address + s.new.len() as u64 <= start + size
         && let (Some(old), Some(new)) = (before.number(start, size), after.number(start, size))
     {
-        return (start, old, new);
+        return (start, old.to_string(), new.to_string());
     }
     (s.address, bytes(&s.old), bytes(&s.new))
 }
@@ -389,7 +395,7 @@ impl Document {
         past: &Past<'_>,
         (a, b): (usize, usize),
         found: &Differences,
-        places: &(Places<'_, '_>, Places<'_, '_>),
+        places: &(Places<'_>, Places<'_>),
     ) -> Self {
         let memory = &found.memory;
         let heap = &found.heap;

@@ -7,9 +7,11 @@ use crate::exit::{Code, fail};
 use crate::open;
 use serde::Serialize;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use stillframe_timeline::find::{self, Checked, Halves, Stretch};
 use stillframe_timeline::writes::last_writes;
-use stillframe_timeline::{AnyCondition, How, Past, Write, writes};
+use stillframe_timeline::machine::Options;
+use stillframe_timeline::{AnyCondition, How, Machine, Past, Write, writes};
 
 /// A moment, or a stretch of them.
 #[derive(Serialize)]
@@ -39,7 +41,8 @@ struct WriteLine {
 
 /// Prints what was found; exit code 10 if nothing was.
 pub fn run(args: &FindArgs) -> anyhow::Result<u8> {
-    let recording = open::recording(&args.recording)?;
+    let recording = Arc::new(open::recording(&args.recording)?);
+    let machine = Machine::new(Arc::clone(&recording), Options::default());
     let range = range(&recording, &args.ask)?;
     let past = past(&recording, &args.ask.process, &range)?;
     let mut control = Control::new("searching", args.ask.limit)?;
@@ -47,7 +50,7 @@ pub fn run(args: &FindArgs) -> anyhow::Result<u8> {
         find_writes(args, &past, stretch, range, &mut control)?;
     } else {
         let text = args.expression.as_deref().unwrap_or_default();
-        let condition = question::condition(&past, text, &args.scope)?;
+        let condition = question::condition(&machine, text, &args.scope)?;
         find_truth(args, &past, &condition, range, &mut control)?;
     }
     let found = control.printed() > 0;
@@ -89,7 +92,7 @@ fn say(control: &mut Control, json: bool, line: &Line) -> bool {
 fn find_truth(
     args: &FindArgs,
     past: &Past<'_>,
-    condition: &AnyCondition,
+    condition: &AnyCondition<'_>,
     range: RangeInclusive<usize>,
     control: &mut Control,
 ) -> anyhow::Result<()> {

@@ -3,9 +3,12 @@
 use super::control::Control;
 use super::{At, past, question, range};
 use crate::args::history::HistoryArgs;
+use crate::exit::{Code, fail};
 use crate::{open, output};
 use serde::Serialize;
-use stillframe_timeline::{Answer, Direction, Number, Past, Step, Walk};
+use std::sync::Arc;
+use stillframe_timeline::machine::Options;
+use stillframe_timeline::{Answer, Direction, Machine, Number, Past, Step, Walk};
 
 /// An answer in JSON: a value, or why there is none.
 #[derive(Serialize)]
@@ -77,10 +80,11 @@ struct Line {
 
 /// Prints each change.
 pub fn run(args: &HistoryArgs) -> anyhow::Result<u8> {
-    let recording = open::recording(&args.recording)?;
+    let recording = Arc::new(open::recording(&args.recording)?);
+    let machine = Machine::new(Arc::clone(&recording), Options::default());
     let range = range(&recording, &args.ask)?;
     let past = past(&recording, &args.ask.process, &range)?;
-    let question = question::value(&past, &args.expression, &args.scope)?;
+    let question = question::value(&machine, &args.expression, &args.scope)?;
     let direction = if args.backward {
         Direction::Backward
     } else {
@@ -115,7 +119,18 @@ pub fn run(args: &HistoryArgs) -> anyhow::Result<u8> {
         effort.compared,
         walk.trace().page_count()
     );
-    control.finish()
+    let never = match walk.answer() {
+        Some(Answer::Missing(why)) if control.printed() == 1 => Some(why.clone()),
+        _ => None,
+    };
+    let code = control.finish()?;
+    match never {
+        Some(why) if code == 0 => Err(fail(
+            Code::Nothing,
+            format!("`{}` has no value at any moment looked at: {why}", args.expression),
+        )),
+        _ => Ok(code),
+    }
 }
 
 fn change_line(

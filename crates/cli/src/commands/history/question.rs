@@ -1,28 +1,31 @@
 //! From what was typed to a question.
 
 use crate::args::history::ScopeArgs;
-use crate::exit::{Code, fail};
-use stillframe_timeline::{AnyCondition, AnyQuestion, Comparison, Past, Raw};
+use stillframe_timeline::{
+    AnyCondition, AnyQuestion, Comparison, Condition, Expression, Machine, Raw,
+};
 
 /// A question for a value.
-pub fn value(past: &Past<'_>, text: &str, scope: &ScopeArgs) -> anyhow::Result<AnyQuestion> {
+pub fn value<'m>(
+    machine: &'m Machine,
+    text: &str,
+    scope: &ScopeArgs,
+) -> anyhow::Result<AnyQuestion<'m>> {
     if Raw::is_meant(text) {
         return Ok(Box::new(text.parse::<Raw>()?));
     }
-    expression(past, text, scope)
+    Ok(Box::new(Expression::parse(machine, text, scope.thread)?))
 }
 
 /// A question whether something holds.
-pub fn condition(past: &Past<'_>, text: &str, scope: &ScopeArgs) -> anyhow::Result<AnyCondition> {
+pub fn condition<'m>(
+    machine: &'m Machine,
+    text: &str,
+    scope: &ScopeArgs,
+) -> anyhow::Result<AnyCondition<'m>> {
     if Raw::is_meant(text) {
         return Ok(Box::new(text.parse::<Comparison>()?));
     }
-    expression(past, text, scope)
-}
-
-fn expression<T>(_: &Past<'_>, text: &str, _: &ScopeArgs) -> anyhow::Result<T> {
-    Err(fail(
-        Code::Usage,
-        format!("`{text}` is no address; write u32@0x404010 or 0x404010:8"),
-    ))
+    let expression = Expression::parse(machine, text, scope.thread)?;
+    Ok(Box::new(Condition(expression)))
 }
