@@ -88,7 +88,9 @@ fn make(dir: &Path, checkpoints: u64, pages: u64, dirty: u64) {
                 memory[page as usize][at..at + 8].copy_from_slice(&bytes);
             }
             let number = PageNumber(BASE + page);
-            writer.page(SpaceId(0), number, &memory[page as usize]).unwrap();
+            writer
+                .page(SpaceId(0), number, &memory[page as usize])
+                .unwrap();
         }
         let thread = Thread {
             tid: 1,
@@ -157,18 +159,28 @@ fn main() {
         timed("to make it", || make(dir, checkpoints, mib * 256, dirty));
     }
     println!("{}", resident());
-    let quiet: Raw = format!("u64@{:#x}", (BASE + QUIET) * 4096 + 0x100).parse().unwrap();
-    let busy: Raw = format!("u64@{:#x}", (BASE + BUSY) * 4096 + 0x100).parse().unwrap();
+    let quiet: Raw = format!("u64@{:#x}", (BASE + QUIET) * 4096 + 0x100)
+        .parse()
+        .unwrap();
+    let busy: Raw = format!("u64@{:#x}", (BASE + BUSY) * 4096 + 0x100)
+        .parse()
+        .unwrap();
     for round in ["first", "again"] {
         let recording = timed("opening", || Recording::open(dir).unwrap());
-        let past = timed("the life of the process", || Past::new(&recording, SpaceId(0)).unwrap());
-        let found = timed("history of the quiet one", || changes(&past, &quiet, Direction::Forward));
+        let past = timed("the life of the process", || {
+            Past::new(&recording, SpaceId(0)).unwrap()
+        });
+        let found = timed("history of the quiet one", || {
+            changes(&past, &quiet, Direction::Forward)
+        });
         println!("{round}: (changes, asked, compared) = {found:?}");
         let found = timed("once more", || changes(&past, &quiet, Direction::Forward));
         println!("{round}: {found:?}");
         let found = timed("backward", || changes(&past, &quiet, Direction::Backward));
         println!("{round}: {found:?}");
-        let found = timed("history of the busy one", || changes(&past, &busy, Direction::Forward));
+        let found = timed("history of the busy one", || {
+            changes(&past, &busy, Direction::Forward)
+        });
         println!("{round}: {found:?}");
     }
     let recording = Recording::open(dir).unwrap();
@@ -178,7 +190,11 @@ fn main() {
         let mut walk = Walk::new(&past, &quiet, life.clone(), Direction::Backward).unwrap();
         walk.next(&mut |_| true).unwrap()
     });
-    let text = format!("u64@{:#x} > {}", (BASE + BUSY) * 4096 + 0x100, checkpoints / 2);
+    let text = format!(
+        "u64@{:#x} > {}",
+        (BASE + BUSY) * 4096 + 0x100,
+        checkpoints / 2
+    );
     let condition: stillframe_timeline::Comparison = text.parse().unwrap();
     timed("first moment of a condition on the busy one", || {
         find::first(&past, &condition, life.clone(), &mut |_| true).unwrap()
@@ -196,22 +212,27 @@ fn main() {
         .unwrap()
     });
     println!("{n} writes");
-    timed("evaluating at every checkpoint, with a reader for each", || {
-        let mut changes = 0;
-        let mut last = None;
-        for row in recording.rows() {
-            let memory = recording.memory(row.id, SpaceId(0)).unwrap();
-            let mut bytes = [0; 8];
-            memory.read(quiet.address, &mut bytes).unwrap();
-            changes += u32::from(last.is_some_and(|l| l != bytes));
-            last = Some(bytes);
-        }
-        println!("{changes} changes");
-    });
+    timed(
+        "evaluating at every checkpoint, with a reader for each",
+        || {
+            let mut changes = 0;
+            let mut last = None;
+            for row in recording.rows() {
+                let memory = recording.memory(row.id, SpaceId(0)).unwrap();
+                let mut bytes = [0; 8];
+                memory.read(quiet.address, &mut bytes).unwrap();
+                changes += u32::from(last.is_some_and(|l| l != bytes));
+                last = Some(bytes);
+            }
+            println!("{changes} changes");
+        },
+    );
     println!("{}", resident());
     let mut count = Count(0);
     let needle = Needle::new(&77u64.wrapping_mul(0x1234_5678_9abc_def1).to_le_bytes(), 8).unwrap();
-    let outcome = timed("grep", || grep(&past, &needle, life.clone(), &mut count).unwrap());
+    let outcome = timed("grep", || {
+        grep(&past, &needle, life.clone(), &mut count).unwrap()
+    });
     println!("{} found, {outcome:?}", count.0);
     println!("{}", resident());
 }

@@ -141,18 +141,23 @@ impl Trace {
                 let threads = past.threads(at)?;
                 let list = self.threads.as_ref();
                 if list.is_some_and(|l| !l.iter().eq(threads.iter().map(|t| &t.tid)))
-                    || self.main.is_some_and(|m| m != threads.first().map(|t| t.tid))
+                    || self
+                        .main
+                        .is_some_and(|m| m != threads.first().map(|t| t.tid))
                 {
                     return Ok(false);
                 }
                 let find = |tid: u32| threads.iter().find(|t| t.tid == tid);
-                let same_whole = self.whole.iter().all(|(tid, then)| match (then, find(*tid)) {
-                    (None, None) => true,
-                    (Some(then), Some(now)) => {
-                        then.registers == now.registers && then.xstate == now.xstate
-                    }
-                    _ => false,
-                });
+                let same_whole = self
+                    .whole
+                    .iter()
+                    .all(|(tid, then)| match (then, find(*tid)) {
+                        (None, None) => true,
+                        (Some(then), Some(now)) => {
+                            then.registers == now.registers && then.xstate == now.xstate
+                        }
+                        _ => false,
+                    });
                 Ok(same_whole
                     && self.registers.iter().all(|((tid, number), then)| {
                         find(*tid).and_then(|t| ThreadRegisters::new(t).bytes(*number)) == *then

@@ -63,7 +63,8 @@ fn program(machine: &Machine, asked: &Asked<'_, '_>) -> Result<Arc<Program>, Str
     // Taken down: which files are mapped where.
     asked.layout().ok_or("the mappings cannot be read")?;
     let view = machine.at(asked.checkpoint(), asked.past().space());
-    view.map(|v| Arc::clone(v.program())).map_err(|e| e.to_string())
+    view.map(|v| Arc::clone(v.program()))
+        .map_err(|e| e.to_string())
 }
 
 /// The registers of a thread, each taken down when it is looked at.
@@ -81,7 +82,10 @@ impl OfThread<'_, '_, '_> {
 impl Registers for OfThread<'_, '_, '_> {
     fn get(&self, dwarf: u16) -> Option<u64> {
         let bytes = self.asked.register(self.tid()?, dwarf)?;
-        bytes.first_chunk().filter(|_| bytes.len() == 8).map(|b| u64::from_le_bytes(*b))
+        bytes
+            .first_chunk()
+            .filter(|_| bytes.len() == 8)
+            .map(|b| u64::from_le_bytes(*b))
     }
 
     fn bytes(&self, dwarf: u16) -> Option<Vec<u8>> {

@@ -220,7 +220,10 @@ pub fn by_halves<Q: Question<Answer = Truth>>(
     go_on: &mut dyn FnMut(usize) -> bool,
 ) -> Result<(Halves, u64), Error> {
     let last = past.recording().rows().len().checked_sub(1);
-    let (lo, hi) = (*range.start(), (*range.end()).min(last.ok_or(Error::Empty)?));
+    let (lo, hi) = (
+        *range.start(),
+        (*range.end()).min(last.ok_or(Error::Empty)?),
+    );
     if lo > hi {
         return Err(Error::Empty);
     }

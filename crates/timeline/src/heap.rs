@@ -115,10 +115,7 @@ fn captured(mapping: &Mapping) -> bool {
 }
 
 /// Where heaps may be: candidates of which the first that proves to be one is taken.
-fn candidates(
-    words: &mut Words<'_, '_>,
-    layout: &AddressSpace,
-) -> Result<Vec<Vec<Region>>, Error> {
+fn candidates(words: &mut Words<'_, '_>, layout: &AddressSpace) -> Result<Vec<Vec<Region>>, Error> {
     let mut all = Vec::new();
     // Neighbours are one: a heap's mapping may be split by attributes of its pages.
     let mut joined: Vec<(u64, u64, MappingKind)> = Vec::new();
@@ -153,11 +150,7 @@ fn candidates(
 
 /// A heap of an arena other than the main one: `heap_info { ar_ptr, prev, size, ... }`, in the first
 /// heap of an arena followed by the arena itself, whose size differs by version.
-fn secondary(
-    words: &mut Words<'_, '_>,
-    base: u64,
-    mapped_end: u64,
-) -> Result<Vec<Region>, Error> {
+fn secondary(words: &mut Words<'_, '_>, base: u64, mapped_end: u64) -> Result<Vec<Region>, Error> {
     let mut get = |offset: u64| words.word(base + offset);
     let (Some(arena), Some(previous), Some(size)) = (get(0)?, get(8)?, get(16)?) else {
         return Ok(Vec::new());

@@ -155,7 +155,9 @@ impl<'a> Past<'a> {
     /// The number of the checkpoint at a position; that of the last if there are not as many.
     pub fn id(&self, at: usize) -> CheckpointId {
         let rows = self.recording.rows();
-        rows.get(at).or(rows.last()).map_or(CheckpointId(0), |r| r.id)
+        rows.get(at)
+            .or(rows.last())
+            .map_or(CheckpointId(0), |r| r.id)
     }
 
     /// The position of the first remaining checkpoint not before one; the number of positions if
@@ -570,7 +572,10 @@ pub fn kind_in(layout: &AddressSpace, page: PageNumber) -> Kind {
 pub fn position(recording: &Recording, id: CheckpointId) -> usize {
     let rows = recording.rows();
     // Numbers ascend by one unless some were removed.
-    match usize::try_from(id.0).ok().filter(|g| rows.get(*g).is_some_and(|r| r.id == id)) {
+    match usize::try_from(id.0)
+        .ok()
+        .filter(|g| rows.get(*g).is_some_and(|r| r.id == id))
+    {
         Some(guess) => guess,
         None => rows.partition_point(|r| r.id < id),
     }

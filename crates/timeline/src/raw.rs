@@ -359,7 +359,10 @@ impl std::str::FromStr for Comparison {
                 hexadecimal(right).ok_or_else(|| wrong(text, "write the bytes as de ad be ef"))?,
             ),
             _ if raw.count.is_some() => {
-                return Err(wrong(text, "an array cannot be compared; compare its bytes"));
+                return Err(wrong(
+                    text,
+                    "an array cannot be compared; compare its bytes",
+                ));
             }
             _ => Constant::Number(
                 constant(right).ok_or_else(|| wrong(text, "write a number to compare with"))?,
@@ -383,8 +386,13 @@ pub fn constant(text: &str) -> Option<Number> {
         let n = i128::from(n);
         return Some(Number::Integer(if negative { -n } else { n }));
     }
-    let plain = digits.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
-    let real = text.parse::<f64>().ok().filter(|_| plain && !digits.is_empty())?;
+    let plain = digits
+        .bytes()
+        .all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
+    let real = text
+        .parse::<f64>()
+        .ok()
+        .filter(|_| plain && !digits.is_empty())?;
     Some(Number::Real(real))
 }
 
@@ -442,7 +450,13 @@ mod tests {
 
     #[test]
     fn what_people_write() {
-        let raw = |address, form, count| Some(Raw { address, form, count });
+        let raw = |address, form, count| {
+            Some(Raw {
+                address,
+                form,
+                count,
+            })
+        };
         for (text, want) in [
             ("u32@0x1000", raw(0x1000, Form::Unsigned(4), None)),
             ("i16[4]@4096", raw(4096, Form::Signed(2), Some(4))),
@@ -500,18 +514,33 @@ mod tests {
 
     #[test]
     fn numbers_and_their_bytes() {
-        assert_eq!(Form::Signed(2).number(&[0xfe, 0xff]), Some(Number::Integer(-2)));
-        assert_eq!(Form::Signed(8).number(&[0xff; 8]), Some(Number::Integer(-1)));
-        assert_eq!(Form::Unsigned(1).encode(Number::Integer(255)), Some(vec![255]));
+        assert_eq!(
+            Form::Signed(2).number(&[0xfe, 0xff]),
+            Some(Number::Integer(-2))
+        );
+        assert_eq!(
+            Form::Signed(8).number(&[0xff; 8]),
+            Some(Number::Integer(-1))
+        );
+        assert_eq!(
+            Form::Unsigned(1).encode(Number::Integer(255)),
+            Some(vec![255])
+        );
         assert_eq!(Form::Unsigned(1).encode(Number::Integer(256)), None);
         assert_eq!(Form::Signed(1).encode(Number::Integer(-129)), None);
-        assert_eq!(Form::Signed(4).encode(Number::Integer(-2)), Some(vec![254, 255, 255, 255]));
+        assert_eq!(
+            Form::Signed(4).encode(Number::Integer(-2)),
+            Some(vec![254, 255, 255, 255])
+        );
         assert_eq!(Form::Unsigned(4).encode(Number::Integer(-2)), None);
         assert_eq!(
             Form::Real(8).encode(Number::Real(1.5)),
             Some(1.5f64.to_le_bytes().to_vec())
         );
-        assert_eq!(hexadecimal("de ad_BE ef"), Some(vec![0xde, 0xad, 0xbe, 0xef]));
+        assert_eq!(
+            hexadecimal("de ad_BE ef"),
+            Some(vec![0xde, 0xad, 0xbe, 0xef])
+        );
         assert_eq!(hexadecimal("abc"), None);
         assert_eq!(hexadecimal("zz"), None);
     }

@@ -74,7 +74,10 @@ impl<'p, 'a, Q: Question> Walk<'p, 'a, Q> {
         direction: Direction,
     ) -> Result<Self, Error> {
         let last = past.recording().rows().len().checked_sub(1);
-        let range = (*range.start(), (*range.end()).min(last.ok_or(Error::Empty)?));
+        let range = (
+            *range.start(),
+            (*range.end()).min(last.ok_or(Error::Empty)?),
+        );
         if range.0 > range.1 {
             return Err(Error::Empty);
         }
@@ -128,10 +131,7 @@ impl<'p, 'a, Q: Question> Walk<'p, 'a, Q> {
     ///
     /// # Errors
     /// Damage; what [`Asked::finish`] refuses.
-    pub fn next(
-        &mut self,
-        go_on: &mut dyn FnMut(usize) -> bool,
-    ) -> Result<Step<Q::Answer>, Error> {
+    pub fn next(&mut self, go_on: &mut dyn FnMut(usize) -> bool) -> Result<Step<Q::Answer>, Error> {
         loop {
             if !go_on(self.at) {
                 return Ok(Step::Stopped);

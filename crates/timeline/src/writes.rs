@@ -120,10 +120,16 @@ pub fn last_writes(
             break;
         };
         let mut found = Vec::new();
-        writes(past, (address, length), before..=change.at, &mut |_| true, &mut |w| {
-            found.push(w);
-            true
-        })?;
+        writes(
+            past,
+            (address, length),
+            before..=change.at,
+            &mut |_| true,
+            &mut |w| {
+                found.push(w);
+                true
+            },
+        )?;
         // Where the process begins or ends nothing is written.
         if !found.is_empty() {
             return Ok(found);
@@ -148,15 +154,18 @@ fn difference(
         new,
         how,
     };
-    let slice = |page: &[u8], from: usize, to: usize| {
-        page.get(from..=to).unwrap_or_default().to_vec()
-    };
+    let slice =
+        |page: &[u8], from: usize, to: usize| page.get(from..=to).unwrap_or_default().to_vec();
     match (old, new) {
         (Ok(old), Ok(new)) => {
             let differs = |i: &usize| old.get(*i) != new.get(*i);
             let from = part.clone().find(differs)?;
             let to = part.rev().find(differs)?;
-            let how = if same_memory { How::Written } else { How::Mapped };
+            let how = if same_memory {
+                How::Written
+            } else {
+                How::Mapped
+            };
             let (a, b) = (slice(&**old, from, to), slice(&**new, from, to));
             Some(write(from, to, a, b, how))
         }

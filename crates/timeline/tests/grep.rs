@@ -26,7 +26,11 @@ impl Watch for Collected {
     }
 }
 
-fn run(past: &Past<'_>, needle: &Needle, range: std::ops::RangeInclusive<usize>) -> (Vec<Match>, Outcome) {
+fn run(
+    past: &Past<'_>,
+    needle: &Needle,
+    range: std::ops::RangeInclusive<usize>,
+) -> (Vec<Match>, Outcome) {
     let mut watch = Collected::default();
     let outcome = grep(past, needle, range, &mut watch).unwrap();
     watch.found.sort_unstable();
@@ -45,7 +49,9 @@ fn standing(process: &Process, needle: &[u8], align: u64) -> BTreeSet<u64> {
             Some((begin, before)) if before + 1 == *page => begin,
             _ => *page,
         };
-        runs.entry(begin).or_default().extend_from_slice(&*held.content);
+        runs.entry(begin)
+            .or_default()
+            .extend_from_slice(&*held.content);
         last = Some((begin, *page));
     }
     for (begin, bytes) in runs {
@@ -82,7 +88,11 @@ fn check(model: &Model, past: &Past<'_>, process: u32, range: std::ops::RangeInc
             open.retain(|address, from| {
                 let stays = now.contains(address);
                 if !stays {
-                    want.push(Match { address: *address, from: *from, to: p - 1 });
+                    want.push(Match {
+                        address: *address,
+                        from: *from,
+                        to: p - 1,
+                    });
                 }
                 stays
             });
@@ -90,7 +100,11 @@ fn check(model: &Model, past: &Past<'_>, process: u32, range: std::ops::RangeInc
                 open.entry(address).or_insert(p);
             }
         }
-        want.extend(open.into_iter().map(|(address, from)| Match { address, from, to: last }));
+        want.extend(open.into_iter().map(|(address, from)| Match {
+            address,
+            from,
+            to: last,
+        }));
         want.sort_unstable();
         let (found, outcome) = run(past, &needle, range.clone());
         assert!(!outcome.stopped);
@@ -134,10 +148,19 @@ proptest! {
 fn each_version_is_searched_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut model = Model::new(&dir.path().join("r.still"));
-    model.step(&Step::Map { process: 0, page: 0, n: PAGES, written: true });
+    model.step(&Step::Map {
+        process: 0,
+        page: 0,
+        n: PAGES,
+        written: true,
+    });
     for i in 0..100u8 {
         if i % 10 == 5 {
-            model.step(&Step::Word { process: 0, place: 0, value: i / 10 % 2 + 1 });
+            model.step(&Step::Word {
+                process: 0,
+                place: 0,
+                value: i / 10 % 2 + 1,
+            });
         }
         model.commit();
     }
@@ -148,7 +171,10 @@ fn each_version_is_searched_once() {
     assert_eq!(found.len(), 5);
     assert_eq!(outcome.searched, PAGES + 10);
     // Stopped, it has told what it found.
-    let mut watch = Collected { stop_after: Some(2), ..Collected::default() };
+    let mut watch = Collected {
+        stop_after: Some(2),
+        ..Collected::default()
+    };
     let outcome = grep(&past, &needle, 0..=99, &mut watch).unwrap();
     assert!(outcome.stopped);
     assert!(watch.found.len() >= 2 && watch.found[..2] == found[..2]);

@@ -224,7 +224,10 @@ fn check_find(
             assert!(!(lo..=hi).any(holds), "{text}");
         }
         Halves::NotMonotone { holds: a, ceases } => {
-            assert!(a < ceases && holds(a) && !holds(ceases), "{text}: {a} {ceases}");
+            assert!(
+                a < ceases && holds(a) && !holds(ceases),
+                "{text}: {a} {ceases}"
+            );
         }
     }
 }
@@ -238,10 +241,16 @@ fn check_writes(
 ) {
     let (address, length) = (place(number), 8);
     let mut found = Vec::new();
-    let stopped = writes(past, (address, length), range.clone(), &mut |_| true, &mut |w| {
-        found.push(w);
-        true
-    })
+    let stopped = writes(
+        past,
+        (address, length),
+        range.clone(),
+        &mut |_| true,
+        &mut |w| {
+            found.push(w);
+            true
+        },
+    )
     .unwrap();
     assert!(!stopped);
     let mut want = Vec::new();
@@ -257,7 +266,9 @@ fn check_writes(
         }
     }
     for (p, a) in &want {
-        let told = found.iter().any(|w| w.at == *p && (w.address..w.address + w.length).contains(a));
+        let told = found
+            .iter()
+            .any(|w| w.at == *p && (w.address..w.address + w.length).contains(a));
         assert!(told, "{p} {a:#x}: {found:?}");
     }
     for w in &found {
@@ -319,9 +330,18 @@ proptest! {
 fn a_walk_that_was_stopped_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut model = Model::new(&dir.path().join("r.still"));
-    model.step(&Step::Map { process: 0, page: 0, n: PAGES, written: true });
+    model.step(&Step::Map {
+        process: 0,
+        page: 0,
+        n: PAGES,
+        written: true,
+    });
     for i in 0..50u8 {
-        model.step(&Step::Word { process: 0, place: 0, value: i % 3 });
+        model.step(&Step::Word {
+            process: 0,
+            place: 0,
+            value: i % 3,
+        });
         model.commit();
     }
     let recording = model.finish(&[]);
@@ -331,7 +351,13 @@ fn a_walk_that_was_stopped_goes_on() {
     let mut changes = 0;
     let mut budget = 3;
     loop {
-        match walk.next(&mut |_| { budget -= 1; budget > 0 }).unwrap() {
+        match walk
+            .next(&mut |_| {
+                budget -= 1;
+                budget > 0
+            })
+            .unwrap()
+        {
             Moved::Change(_) => changes += 1,
             Moved::Stopped => budget = 3,
             Moved::End => break,
@@ -344,12 +370,26 @@ fn a_walk_that_was_stopped_goes_on() {
 fn what_stays_the_same_is_not_asked_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut model = Model::new(&dir.path().join("r.still"));
-    model.step(&Step::Map { process: 0, page: 0, n: PAGES, written: true });
+    model.step(&Step::Map {
+        process: 0,
+        page: 0,
+        n: PAGES,
+        written: true,
+    });
     for i in 0..400u32 {
         // The page changes all the time, the word seldom; another page not at all.
-        model.step(&Step::Poke { process: 0, page: 0, at: 0x800, value: i as u8 });
+        model.step(&Step::Poke {
+            process: 0,
+            page: 0,
+            at: 0x800,
+            value: i as u8,
+        });
         if i % 100 == 50 {
-            model.step(&Step::Word { process: 0, place: 0, value: (i / 100 % 2 + 1) as u8 });
+            model.step(&Step::Word {
+                process: 0,
+                place: 0,
+                value: (i / 100 % 2 + 1) as u8,
+            });
         }
         model.commit();
     }

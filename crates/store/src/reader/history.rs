@@ -185,7 +185,9 @@ impl Recording {
         let commit = self.commit(id)?;
         let layout = part(&commit, process, SectionKind::Space);
         let threads = part(&commit, process, SectionKind::Threads);
-        Ok(layout.zip(threads).map(|(layout, threads)| Parts { layout, threads }))
+        Ok(layout
+            .zip(threads)
+            .map(|(layout, threads)| Parts { layout, threads }))
     }
 
     /// The mappings of a process at a checkpoint, and which copy of them; `None` if the process is

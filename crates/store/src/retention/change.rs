@@ -47,7 +47,10 @@ pub const LONGEST_NOTE: usize = 4096;
 impl Change {
     /// Whether it only concerns names, and so neither removes anything nor takes long.
     pub const fn only_names(&self) -> bool {
-        matches!(self, Self::Tag { .. } | Self::Untag(_) | Self::Bookmark { .. })
+        matches!(
+            self,
+            Self::Tag { .. } | Self::Untag(_) | Self::Bookmark { .. }
+        )
     }
 }
 
@@ -138,12 +141,7 @@ pub fn apply(
 
 /// Gives a name to a checkpoint. A note is about the moment that it was made for, so it goes when
 /// the name moves on.
-fn set_name(
-    recording: &Recording,
-    ledger: &mut Ledger,
-    name: &str,
-    id: u64,
-) -> Result<(), Error> {
+fn set_name(recording: &Recording, ledger: &mut Ledger, name: &str, id: u64) -> Result<(), Error> {
     if !moment::is_tag(name) {
         return Err(refuse(format!(
             "`{}` is no name; take letters, digits, `_`, `-` and `.`, a letter first, and none of \

@@ -226,7 +226,9 @@ mod tests {
         ledger.tags.insert("before".into(), CheckpointId(3));
         let without = ledger.encode(key).unwrap();
         assert_eq!(Ledger::decode(key, &without).unwrap(), ledger);
-        ledger.notes.insert("before".into(), "the queue\nis still short".into());
+        ledger
+            .notes
+            .insert("before".into(), "the queue\nis still short".into());
         let tick = Tick {
             at_ns: 5,
             skipped: 7,

@@ -115,7 +115,9 @@ pub(super) fn compare(
         for page in start / PAGE..end.div_ceil(PAGE) {
             let page = PageNumber(page);
             let both = matches!(kind_in(&first, page), Kind::Memory(_));
-            let file = second.mapping_at(page.address()).is_some_and(|m| m.file.is_some());
+            let file = second
+                .mapping_at(page.address())
+                .is_some_and(|m| m.file.is_some());
             if both || file {
                 pages.insert(page);
             }
@@ -275,9 +277,8 @@ pub(super) fn heap(
         out.note = Some(format!("the heap has more than {BLOCKS} blocks"));
         return Ok(out);
     };
-    let used = |blocks: Vec<Block>| -> Vec<Block> {
-        blocks.into_iter().filter(|b| b.used).collect()
-    };
+    let used =
+        |blocks: Vec<Block>| -> Vec<Block> { blocks.into_iter().filter(|b| b.used).collect() };
     let (old, new) = (used(old), used(new));
     let total = |blocks: &[Block]| {
         let bytes = blocks.iter().map(|b| b.size).sum();
@@ -321,7 +322,10 @@ pub(super) fn heap(
         };
         let differing = stretch.old.iter().zip(&stretch.new).filter(|(a, b)| a != b);
         let n = differing.count() as u64;
-        match changes.entry(block.address).or_insert(HeapChange::Written { block, bytes: 0 }) {
+        match changes
+            .entry(block.address)
+            .or_insert(HeapChange::Written { block, bytes: 0 })
+        {
             HeapChange::Written { bytes, .. } => {
                 *bytes += n;
                 // What was written into a block that stays is worth seeing.

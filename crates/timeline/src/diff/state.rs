@@ -26,7 +26,8 @@ pub enum MappingChange {
 
 /// Compares mappings.
 pub fn mappings(old: &AddressSpace, new: &AddressSpace) -> Vec<MappingChange> {
-    let key = |space: &AddressSpace, m: &Mapping| (m.start, space.file_of(m).map(|f| f.path.clone()));
+    let key =
+        |space: &AddressSpace, m: &Mapping| (m.start, space.file_of(m).map(|f| f.path.clone()));
     let by_key = |space: &AddressSpace| -> BTreeMap<_, Mapping> {
         let each = space.mappings.iter();
         each.map(|m| (key(space, m), m.clone())).collect()
@@ -70,11 +71,19 @@ fn same(a: &Mapping, b: &Mapping) -> bool {
 
 /// The generations within a mapping.
 fn parts(space: &AddressSpace, mapping: &Mapping) -> Vec<(u64, u64, u64)> {
-    let begin = space.generations.partition_point(|g| g.end <= mapping.start);
+    let begin = space
+        .generations
+        .partition_point(|g| g.end <= mapping.start);
     let parts = space.generations.get(begin..).unwrap_or_default().iter();
     parts
         .take_while(|g| g.start < mapping.end)
-        .map(|g| (g.start.max(mapping.start), g.end.min(mapping.end), g.since.0))
+        .map(|g| {
+            (
+                g.start.max(mapping.start),
+                g.end.min(mapping.end),
+                g.since.0,
+            )
+        })
         .collect()
 }
 
@@ -220,14 +229,30 @@ pub fn state(old: &ProcessImage, new: &ProcessImage) -> Vec<StateChange> {
     compare("parent", a.parent.to_string(), b.parent.to_string());
     compare("process group", a.group.to_string(), b.group.to_string());
     compare("session", a.session.to_string(), b.session.to_string());
-    compare("umask", format!("{:03o}", a.umask), format!("{:03o}", b.umask));
+    compare(
+        "umask",
+        format!("{:03o}", a.umask),
+        format!("{:03o}", b.umask),
+    );
     compare("user ids", format!("{:?}", a.uids), format!("{:?}", b.uids));
-    compare("group ids", format!("{:?}", a.gids), format!("{:?}", b.gids));
+    compare(
+        "group ids",
+        format!("{:?}", a.gids),
+        format!("{:?}", b.gids),
+    );
     compare("nice value", a.nice.to_string(), b.nice.to_string());
-    compare("program break", format!("{:#x}", a.layout.brk), format!("{:#x}", b.layout.brk));
+    compare(
+        "program break",
+        format!("{:#x}", a.layout.brk),
+        format!("{:#x}", b.layout.brk),
+    );
     compare("seccomp", a.seccomp.to_string(), b.seccomp.to_string());
     let capabilities = |c: &[u64; 5]| format!("{c:x?}");
-    compare("capabilities", capabilities(&a.capabilities), capabilities(&b.capabilities));
+    compare(
+        "capabilities",
+        capabilities(&a.capabilities),
+        capabilities(&b.capabilities),
+    );
     for (number, (x, y)) in a.limits.iter().zip(&b.limits).enumerate() {
         let shown = |l: &stillframe_image::ResourceLimit| format!("{} (hard {})", l.soft, l.hard);
         compare(&format!("limit {number}"), shown(x), shown(y));
@@ -243,7 +268,10 @@ pub fn state(old: &ProcessImage, new: &ProcessImage) -> Vec<StateChange> {
         }
     };
     for signal in 1..=64 {
-        let name = format!("action of {}", stillframe_image::signal::name(i64::from(signal)));
+        let name = format!(
+            "action of {}",
+            stillframe_image::signal::name(i64::from(signal))
+        );
         compare(&name, action(old, signal), action(new, signal));
     }
     let pending = |process: &ProcessImage| {

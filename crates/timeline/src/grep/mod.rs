@@ -234,7 +234,9 @@ impl Search<'_, '_> {
         let end = past.id(last).0;
         let per_checkpoint = self.versions / (end + 1).max(1) + 1;
         while from <= end {
-            let to = from.saturating_add((batch / per_checkpoint).max(1)).min(end + 1);
+            let to = from
+                .saturating_add((batch / per_checkpoint).max(1))
+                .min(end + 1);
             // What removed checkpoints made belongs to the first one after them that remains, which
             // must be told of in one go.
             let to = past.recording().next_remaining(CheckpointId(to - 1)).0 + 1;
@@ -262,14 +264,16 @@ impl Search<'_, '_> {
                     break;
                 }
                 self.at = at;
+                let mut other = BTreeSet::new();
                 if at > layout_end {
-                    self.relayout(at)?;
+                    other = self.relayout(at)?;
                     layout_end = past.layout_until(at)?;
                 }
                 let n = rest.partition_point(|(p, ..)| *p == at);
                 let (now, later) = rest.split_at(n);
                 rest = later;
-                self.versions_at(now)?;
+                self.versions_at(now, &mut other)?;
+                self.without_version(other)?;
                 self.settle();
                 if self.stopped {
                     return Ok(at);
@@ -280,7 +284,12 @@ impl Search<'_, '_> {
         Ok(last)
     }
 
-    fn versions_at(&mut self, now: &[(usize, PageNumber, PageVersion)]) -> Result<(), Error> {
+    /// The versions of a moment. Takes the pages that have one out of `other`.
+    fn versions_at(
+        &mut self,
+        now: &[(usize, PageNumber, PageVersion)],
+        other: &mut BTreeSet<PageNumber>,
+    ) -> Result<(), Error> {
         for (i, (_, page, version)) in now.iter().enumerate() {
             if now.get(i + 1).is_some_and(|(_, next, _)| next == page) {
                 continue;
@@ -290,15 +299,33 @@ impl Search<'_, '_> {
                 Kind::Memory(Some(since)) => since <= version.made,
                 _ => false,
             };
-            if visible && !self.version(*page, version.version)? {
-                break;
+            if visible {
+                other.remove(page);
+                if !self.version(*page, version.version)? {
+                    break;
+                }
             }
         }
         Ok(())
     }
 
-    /// The mappings are others from here on.
-    fn relayout(&mut self, at: usize) -> Result<(), Error> {
+    /// Pages that are other memory than before and have no version.
+    fn without_version(&mut self, pages: BTreeSet<PageNumber>) -> Result<(), Error> {
+        for page in pages {
+            let mapping = self.layout.mapping_at(page.address());
+            if mapping.is_some_and(|m| m.file.is_some()) {
+                if !self.beneath(page)? {
+                    break;
+                }
+            } else {
+                self.show(page, Hits::default(), true);
+            }
+        }
+        Ok(())
+    }
+
+    /// The mappings are others from here on; gives the pages that are other memory.
+    fn relayout(&mut self, at: usize) -> Result<BTreeSet<PageNumber>, Error> {
         let new = self.past.layout(at)?;
         let old = std::mem::replace(&mut self.layout, Arc::clone(&new));
         let mut again: BTreeSet<PageNumber> = BTreeSet::new();
@@ -316,24 +343,11 @@ impl Search<'_, '_> {
         }
         let known: HashSet<Piece> = file_pieces(&old).collect();
         for piece in file_pieces(&new).filter(|p| p.since.is_none() || !known.contains(p)) {
-            let changed = |p: &PageNumber| {
-                piece.since.is_none() || kind_in(&old, *p) != kind_in(&new, *p)
-            };
+            let changed =
+                |p: &PageNumber| piece.since.is_none() || kind_in(&old, *p) != kind_in(&new, *p);
             again.extend(pages_of(&piece).filter(changed));
         }
-        for page in again {
-            let has_file = new
-                .mapping_at(page.address())
-                .is_some_and(|m| m.file.is_some());
-            if has_file {
-                if !self.beneath(page)? {
-                    break;
-                }
-            } else {
-                self.show(page, Hits::default(), true);
-            }
-        }
-        Ok(())
+        Ok(again)
     }
 
     /// A page has a version; whether to go on.
@@ -434,7 +448,11 @@ impl Search<'_, '_> {
         for page in std::mem::take(&mut self.touched) {
             let heads = &self.shown(PageNumber(page.0.wrapping_add(1))).heads;
             let tails = &self.shown(page).tails;
-            let now: BTreeSet<u16> = tails.iter().filter(|n| heads.contains(n)).copied().collect();
+            let now: BTreeSet<u16> = tails
+                .iter()
+                .filter(|n| heads.contains(n))
+                .copied()
+                .collect();
             let open: Vec<u16> = self
                 .borders
                 .range((page, 0)..=(page, u16::MAX))

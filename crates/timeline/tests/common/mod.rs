@@ -38,20 +38,55 @@ pub struct Process {
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Writes a few bytes.
-    Poke { process: u32, page: u64, at: u16, value: u8 },
+    Poke {
+        process: u32,
+        page: u64,
+        at: u16,
+        value: u8,
+    },
     /// Writes a word of few possible values at one of few places, perhaps across pages.
-    Word { process: u32, place: u8, value: u8 },
+    Word {
+        process: u32,
+        place: u8,
+        value: u8,
+    },
     /// A page is given as it is.
-    Again { process: u32, page: u64 },
-    Zero { process: u32, page: u64 },
+    Again {
+        process: u32,
+        page: u64,
+    },
+    Zero {
+        process: u32,
+        page: u64,
+    },
     /// Pages are mapped anew.
-    Map { process: u32, page: u64, n: u64, written: bool },
+    Map {
+        process: u32,
+        page: u64,
+        n: u64,
+        written: bool,
+    },
     /// Pages are mapped that are not captured.
-    Omit { process: u32, page: u64 },
-    Unmap { process: u32, page: u64, n: u64 },
-    Begin { process: u32 },
-    End { process: u32 },
-    Registers { process: u32, rip: u8, tids: u8 },
+    Omit {
+        process: u32,
+        page: u64,
+    },
+    Unmap {
+        process: u32,
+        page: u64,
+        n: u64,
+    },
+    Begin {
+        process: u32,
+    },
+    End {
+        process: u32,
+    },
+    Registers {
+        process: u32,
+        rip: u8,
+        tids: u8,
+    },
     Commit,
 }
 
@@ -181,22 +216,39 @@ impl Model {
     pub fn step(&mut self, step: &Step) {
         let next = self.next();
         match *step {
-            Step::Poke { process, page, at, value } => {
+            Step::Poke {
+                process,
+                page,
+                at,
+                value,
+            } => {
                 let address = (BASE + page) * PAGE_SIZE as u64 + u64::from(at);
                 self.write(process, address, &[value]);
             }
-            Step::Word { process, place: at, value } => {
+            Step::Word {
+                process,
+                place: at,
+                value,
+            } => {
                 self.write(process, place(at), &word(value));
             }
             Step::Again { process, page } => self.put(process, page),
             Step::Zero { process, page } => {
-                if let Some(held) = self.now.get_mut(&process).and_then(|p| p.pages.get_mut(&page))
+                if let Some(held) = self
+                    .now
+                    .get_mut(&process)
+                    .and_then(|p| p.pages.get_mut(&page))
                 {
                     *held.content = [0; PAGE_SIZE];
                 }
                 self.put(process, page);
             }
-            Step::Map { process, page, n, written } => {
+            Step::Map {
+                process,
+                page,
+                n,
+                written,
+            } => {
                 for page in page..(page + n).min(PAGES) {
                     let Some(there) = self.now.get_mut(&process) else {
                         return;
@@ -245,7 +297,12 @@ impl Model {
                     self.now.insert(process, Process::default());
                     self.appeared = true;
                     for page in 0..PAGES {
-                        self.step(&Step::Map { process, page, n: 1, written: page % 2 == 0 });
+                        self.step(&Step::Map {
+                            process,
+                            page,
+                            n: 1,
+                            written: page % 2 == 0,
+                        });
                     }
                 }
             }
@@ -289,7 +346,12 @@ impl Model {
             marks,
             ..Tick::default()
         };
-        let done = self.writer.as_mut().unwrap().commit(&checkpoint, &tick).unwrap();
+        let done = self
+            .writer
+            .as_mut()
+            .unwrap()
+            .commit(&checkpoint, &tick)
+            .unwrap();
         assert_eq!(done.id.0, id);
         self.all.push(self.now.clone());
         self.remaining.push(id);

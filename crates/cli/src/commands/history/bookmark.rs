@@ -121,7 +121,11 @@ fn list(args: &BookmarkArgs, path: &Path) -> anyhow::Result<u8> {
     let mut out = output::stdout();
     for mark in &all {
         let seconds = mark.at_ns.unwrap_or(0) as f64 / 1e9;
-        write!(out, "{:>8}  {seconds:10.3} s  {}", mark.checkpoint, mark.name)?;
+        write!(
+            out,
+            "{:>8}  {seconds:10.3} s  {}",
+            mark.checkpoint, mark.name
+        )?;
         if let Some(note) = mark.note {
             write!(out, "  {}", output::printable(note.as_bytes()))?;
         }

@@ -13,10 +13,10 @@ use std::path::Path;
 use std::sync::Arc;
 use stillframe_image::Mapping;
 use stillframe_store::Moment;
-use stillframe_timeline::machine::Options;
 use stillframe_timeline::diff::{
     self, DescriptorChange, Differences, HeapChange, MappingChange, ThreadChange,
 };
+use stillframe_timeline::machine::Options;
 use stillframe_timeline::{Machine, Past};
 
 /// Lines of one sort that are shown without `--all`.
@@ -84,7 +84,10 @@ fn later(args: &DiffArgs, path: &Path) -> anyhow::Result<Moment> {
     let moment = moment.ok_or_else(|| {
         fail(
             Code::Usage,
-            format!("which moment of {}? write {text}@last or the like", path.display()),
+            format!(
+                "which moment of {}? write {text}@last or the like",
+                path.display()
+            ),
         )
     })?;
     let same = |p: &Path| std::fs::canonicalize(p).ok();
@@ -143,8 +146,17 @@ fn print(
         past.space().0
     )?;
     some(out, "mappings", &found.mappings, shown, 0, mapping_line)?;
-    some(out, "threads", &found.threads, shown, 0, |t| thread_line(t, places))?;
-    some(out, "descriptors", &found.descriptors, shown, 0, descriptor_line)?;
+    some(out, "threads", &found.threads, shown, 0, |t| {
+        thread_line(t, places)
+    })?;
+    some(
+        out,
+        "descriptors",
+        &found.descriptors,
+        shown,
+        0,
+        descriptor_line,
+    )?;
     some(out, "state", &found.state, shown, 0, |s| {
         let text = |t: &str| output::printable(t.as_bytes()).into_owned();
         format!("{}: {} -> {}", s.name, text(&s.old), text(&s.new))
@@ -159,11 +171,18 @@ fn print(
         memory.differing_bytes,
         memory.new_pages,
         memory.gone_pages,
-        if memory.stopped { "; stopped before all was compared" } else { "" }
+        if memory.stopped {
+            "; stopped before all was compared"
+        } else {
+            ""
+        }
     )?;
     let rows = byte_rows(found, places);
     some(out, "bytes", &rows, shown, memory.more_stretches, |row| {
-        format!("{:<40} {:>5} bytes  {} -> {}", row.place, row.bytes, row.old, row.new)
+        format!(
+            "{:<40} {:>5} bytes  {} -> {}",
+            row.place, row.bytes, row.old, row.new
+        )
     })?;
     let heap = &found.heap;
     match &heap.note {
@@ -179,11 +198,22 @@ fn print(
                 units::show_size(heap.new_blocks.1)
             )?;
             some(out, "blocks by size", &heap.classes, shown, 0, |c| {
-                format!("{:>10} bytes  {:>8} -> {:<8} {:+}", c.size, c.old, c.new, signed(c.old, c.new))
+                format!(
+                    "{:>10} bytes  {:>8} -> {:<8} {:+}",
+                    c.size,
+                    c.old,
+                    c.new,
+                    signed(c.old, c.new)
+                )
             })?;
-            some(out, "blocks", &heap.changes, shown, heap.more_changes, |change| {
-                heap_line(change, places)
-            })?;
+            some(
+                out,
+                "blocks",
+                &heap.changes,
+                shown,
+                heap.more_changes,
+                |change| heap_line(change, places),
+            )?;
         }
     }
     Ok(())
@@ -225,9 +255,14 @@ fn thread_line(change: &ThreadChange, (before, after): &(Places<'_>, Places<'_>)
     let name = |t: &stillframe_image::Thread| format!("{} {}", t.tid, output::printable(&t.name));
     match change {
         ThreadChange::Began(t) => format!("+ {}  at {}", name(t), after.place(t.registers.rip)),
-        ThreadChange::Ended(t) => format!("- {}  was at {}", name(t), before.place(t.registers.rip)),
+        ThreadChange::Ended(t) => {
+            format!("- {}  was at {}", name(t), before.place(t.registers.rip))
+        }
         ThreadChange::Changed { old, new, .. } => {
-            let (a, b) = (before.place(old.registers.rip), after.place(new.registers.rip));
+            let (a, b) = (
+                before.place(old.registers.rip),
+                after.place(new.registers.rip),
+            );
             if a == b {
                 format!("~ {}  at {b}", name(new))
             } else {
@@ -246,7 +281,13 @@ fn descriptor_line(change: &DescriptorChange) -> String {
             format!("~ {:>4}  {} -> {}", new.fd, target(old), target(new))
         }
         DescriptorChange::Changed { old, new } if old.offset != new.offset => {
-            format!("~ {:>4}  {}  offset {} -> {}", new.fd, target(new), old.offset, new.offset)
+            format!(
+                "~ {:>4}  {}  offset {} -> {}",
+                new.fd,
+                target(new),
+                old.offset,
+                new.offset
+            )
         }
         DescriptorChange::Changed { new, .. } => format!("~ {:>4}  {}", new.fd, target(new)),
     }
@@ -255,10 +296,20 @@ fn descriptor_line(change: &DescriptorChange) -> String {
 fn heap_line(change: &HeapChange, (before, after): &(Places<'_>, Places<'_>)) -> String {
     match change {
         HeapChange::Allocated(b) => {
-            format!("+ {:#014x} {:>8} bytes  {}", b.address, b.size, after.points_to(b.address))
+            format!(
+                "+ {:#014x} {:>8} bytes  {}",
+                b.address,
+                b.size,
+                after.points_to(b.address)
+            )
         }
         HeapChange::Freed(b) => {
-            format!("- {:#014x} {:>8} bytes  {}", b.address, b.size, before.points_to(b.address))
+            format!(
+                "- {:#014x} {:>8} bytes  {}",
+                b.address,
+                b.size,
+                before.points_to(b.address)
+            )
         }
         HeapChange::Resized { old, new } => format!(
             "~ {:#014x} {:>8} bytes, was {}  {}",
@@ -316,7 +367,11 @@ fn widened(s: &diff::Bytes, (before, after): &(Places<'_>, Places<'_>)) -> (u64,
 
 fn bytes(bytes: &[u8]) -> String {
     const SHOWN: usize = 16;
-    let mut text: String = bytes.iter().take(SHOWN).map(|b| format!("{b:02x}")).collect();
+    let mut text: String = bytes
+        .iter()
+        .take(SHOWN)
+        .map(|b| format!("{b:02x}"))
+        .collect();
     if bytes.len() > SHOWN {
         text.push_str("..");
     }

@@ -9,8 +9,8 @@ use serde::Serialize;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use stillframe_timeline::find::{self, Checked, Halves, Stretch};
-use stillframe_timeline::writes::last_writes;
 use stillframe_timeline::machine::Options;
+use stillframe_timeline::writes::last_writes;
 use stillframe_timeline::{AnyCondition, How, Machine, Past, Write, writes};
 
 /// A moment, or a stretch of them.
@@ -117,7 +117,11 @@ fn find_truth(
             say(&mut control.borrow_mut(), json, &line)
         };
         let (_, effort) = find::all(past, condition, range, &mut go_on, &mut visit)?;
-        tracing::info!("asked {} times, compared {} times", effort.asked, effort.compared);
+        tracing::info!(
+            "asked {} times, compared {} times",
+            effort.asked,
+            effort.compared
+        );
         return Ok(());
     }
     if args.bisect {
@@ -155,7 +159,11 @@ fn find_truth(
         find::first(past, condition, range, &mut go_on)?
     };
     let effort = found.effort;
-    tracing::info!("asked {} times, compared {} times", effort.asked, effort.compared);
+    tracing::info!(
+        "asked {} times, compared {} times",
+        effort.asked,
+        effort.compared
+    );
     if let Some(at) = found.at {
         say(&mut control.borrow_mut(), json, &line(at));
     }
@@ -194,7 +202,11 @@ fn find_writes(
 }
 
 fn hexadecimal(bytes: &[u8], most: usize) -> String {
-    let mut text: String = bytes.iter().take(most).map(|b| format!("{b:02x}")).collect();
+    let mut text: String = bytes
+        .iter()
+        .take(most)
+        .map(|b| format!("{b:02x}"))
+        .collect();
     if bytes.len() > most {
         text.push_str("..");
     }

@@ -109,7 +109,11 @@ pub fn run(args: &HistoryArgs) -> anyhow::Result<u8> {
         })?;
         let Step::Change(change) = step else { break };
         let line = change_line(&past, change.at, change.old.as_ref(), change.new.as_ref());
-        let value = format!("{} -> {}", text(change.old.as_ref()), text(change.new.as_ref()));
+        let value = format!(
+            "{} -> {}",
+            text(change.old.as_ref()),
+            text(change.new.as_ref())
+        );
         more = say(&mut control, args, &line, &value);
     }
     let effort = walk.effort();
@@ -127,18 +131,16 @@ pub fn run(args: &HistoryArgs) -> anyhow::Result<u8> {
     match never {
         Some(why) if code == 0 => Err(fail(
             Code::Nothing,
-            format!("`{}` has no value at any moment looked at: {why}", args.expression),
+            format!(
+                "`{}` has no value at any moment looked at: {why}",
+                args.expression
+            ),
         )),
         _ => Ok(code),
     }
 }
 
-fn change_line(
-    past: &Past<'_>,
-    at: usize,
-    old: Option<&Answer>,
-    new: Option<&Answer>,
-) -> Line {
+fn change_line(past: &Past<'_>, at: usize, old: Option<&Answer>, new: Option<&Answer>) -> Line {
     Line {
         at: At::of(past, at),
         after: at.checked_sub(1).map(|before| At::of(past, before)),

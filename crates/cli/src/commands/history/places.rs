@@ -99,6 +99,8 @@ impl<'a> Places<'a> {
     pub fn points_to(&self, address: u64) -> String {
         let word = self.number(address, 8).filter(|w| *w != 0);
         let named = word.and_then(|w| self.named(w));
-        named.map_or_else(String::new, |n| output::printable(n.name.as_bytes()).into_owned())
+        named.map_or_else(String::new, |n| {
+            output::printable(n.name.as_bytes()).into_owned()
+        })
     }
 }

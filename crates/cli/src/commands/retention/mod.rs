@@ -12,8 +12,8 @@ mod tag;
 pub use prune::run as prune;
 pub use rm::run as rm;
 pub use squash::run as squash;
-pub(super) use tag::usage_of_name;
 pub use tag::run as tag;
+pub(super) use tag::usage_of_name;
 
 use crate::exit::{Code, fail};
 use crate::progress::Progress;
