@@ -3,6 +3,8 @@
 
 pub mod history;
 pub mod retention;
+#[cfg(feature = "view")]
+pub mod view;
 
 use crate::{exit, units};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
@@ -52,6 +54,9 @@ pub enum Command {
     Grep(GrepArgs),
     /// Say what differs between two moments.
     Diff(DiffArgs),
+    /// Move through a recording in the terminal: a timeline, threads with source, watched expressions.
+    #[cfg(feature = "view")]
+    View(view::ViewArgs),
     /// Say what a recording cost and where, as text or as a page for a browser.
     Report(ReportArgs),
     /// Write one moment as a file that other tools read.

@@ -5,7 +5,7 @@ use crate::exit::{Code, fail};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use stillframe_image::{CheckpointId, ProcessImage, SpaceId};
-use stillframe_store::{Error, Recording};
+use stillframe_store::{Error, Moment, Recording};
 
 /// A moment found.
 pub struct Opened {
@@ -28,11 +28,11 @@ pub fn recording(path: &Path) -> anyhow::Result<Recording> {
     })
 }
 
-/// Opens `REC@MOMENT`.
-///
-/// # Errors
-/// If the recording cannot be opened or has no such moment.
-pub fn moment(text: &OsStr) -> anyhow::Result<Opened> {
+/// Splits `REC@MOMENT`. A directory may have an @ in its own name, and then no moment was given.
+fn split(text: &OsStr) -> anyhow::Result<(PathBuf, Option<Moment>)> {
+    if Path::new(text).is_dir() {
+        return Ok((PathBuf::from(text), None));
+    }
     let Some(text) = text.to_str() else {
         return Err(fail(
             Code::Usage,
@@ -42,12 +42,32 @@ pub fn moment(text: &OsStr) -> anyhow::Result<Opened> {
             ),
         ));
     };
-    // A directory may have an @ in its own name, and then no moment was given.
-    let (path, moment) = if Path::new(text).is_dir() {
-        (PathBuf::from(text), None)
-    } else {
-        stillframe_store::split_moment(text)?
+    Ok(stillframe_store::split_moment(text)?)
+}
+
+/// Opens `REC` or `REC@MOMENT`; the checkpoint is the moment's, if there is one.
+///
+/// # Errors
+/// If the recording cannot be opened or has no such moment.
+#[cfg(feature = "view")]
+pub fn recording_or_moment(
+    text: &OsStr,
+) -> anyhow::Result<(PathBuf, Recording, Option<CheckpointId>)> {
+    let (path, moment) = split(text)?;
+    let recording = recording(&path)?;
+    let at = match moment {
+        Some(moment) => Some(recording.resolve(&moment)?),
+        None => None,
     };
+    Ok((path, recording, at))
+}
+
+/// Opens `REC@MOMENT`.
+///
+/// # Errors
+/// If the recording cannot be opened or has no such moment.
+pub fn moment(text: &OsStr) -> anyhow::Result<Opened> {
+    let (path, moment) = split(text)?;
     let recording = recording(&path)?;
     let Some(moment) = moment else {
         let shown = path.display();

@@ -17,6 +17,7 @@ pub mod random;
 pub mod runner;
 pub mod scenarios;
 pub mod still;
+pub mod terminal;
 
 use anyhow::Result;
 

@@ -1,5 +1,6 @@
 //! Takes in a recording checkpoint by checkpoint, and makes figures and series of it.
 
+use crate::bookmarks::Bookmark;
 use crate::cost::FaultCost;
 use crate::dist::{Distribution, histogram};
 use crate::figures::{
@@ -50,6 +51,8 @@ pub struct Analysis {
     pub threads: BTreeMap<u32, String>,
     /// Names of the processes that appear in `seconds` and `heat`.
     pub processes: BTreeMap<u32, String>,
+    /// Bookmarks and tags, in order of time.
+    pub bookmarks: Vec<Bookmark>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -396,6 +399,7 @@ impl Gatherer {
                 .collect(),
             processes: spaces.map(|s| (s, names.of_process(SpaceId(s)))).collect(),
             second: self.options.second_ns.map(|ns| ns / 1_000_000_000),
+            bookmarks: Vec::new(),
             figures: Figures {
                 subject,
                 checkpoints: self.checkpoints,

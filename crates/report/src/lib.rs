@@ -15,6 +15,7 @@
 //! and text reaches the page only as data, never as markup.
 #![forbid(unsafe_code)]
 
+pub mod bookmarks;
 pub mod cost;
 pub mod dist;
 pub mod figures;
@@ -25,6 +26,9 @@ pub mod names;
 mod read;
 pub mod seconds;
 pub mod series;
+pub mod units;
+#[cfg(feature = "view")]
+pub mod view;
 
 pub use cost::FaultCost;
 pub use figures::Figures;

@@ -1,5 +1,6 @@
 //! Feeds a [`Gatherer`] from a recording, finished or still being written.
 
+use crate::bookmarks;
 use crate::figures::Subject;
 use crate::gather::{Analysis, Gatherer, Options};
 use crate::names::Names;
@@ -81,5 +82,7 @@ pub fn read(
             }
         }
     }
-    gatherer.finish(subject(path, recording), &names)
+    let mut analysis = gatherer.finish(subject(path, recording), &names);
+    analysis.bookmarks = bookmarks::of(recording);
+    analysis
 }

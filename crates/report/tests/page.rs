@@ -214,3 +214,18 @@ fn a_long_recording_makes_a_small_page_with_the_second_asked_for() {
     assert!(page.len() < 5 << 20, "{} bytes", page.len());
     assert_eq!(data_of(&page)["second"], 133);
 }
+
+#[test]
+fn bookmarks_are_in_the_data_and_those_of_removed_checkpoints_are_not() {
+    let mut analysis = analysis(&SMALL, None, Options::default());
+    let page = html::page(&analysis).unwrap();
+    let all = data_of(&page)["bookmarks"].as_array().unwrap().clone();
+    assert_eq!(all.len(), 3);
+    assert_eq!(all[1]["id"], 107);
+    assert_eq!(all[1]["at"], analysis.bookmarks[1].at_ns.unwrap());
+    assert_eq!(all[0]["name"], "at-0");
+    assert_eq!(all[0]["note"], "here it was fine");
+    analysis.bookmarks[0].at_ns = None;
+    let page = html::page(&analysis).unwrap();
+    assert_eq!(data_of(&page)["bookmarks"].as_array().unwrap().len(), 2);
+}

@@ -13,6 +13,8 @@ mod report;
 mod retention;
 mod show;
 mod verify;
+#[cfg(feature = "view")]
+mod view;
 
 use crate::args::Command;
 
@@ -30,6 +32,8 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Find(args) => history::find(&args),
         Command::Grep(args) => history::grep(&args),
         Command::Diff(args) => history::diff(&args),
+        #[cfg(feature = "view")]
+        Command::View(args) => view::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Tag(args) => retention::tag(&args),

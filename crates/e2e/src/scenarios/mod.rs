@@ -20,6 +20,7 @@ pub mod space;
 pub mod survive;
 pub mod torn;
 pub mod tree;
+pub mod view;
 pub mod ways;
 
 use crate::Scenario;
@@ -47,6 +48,7 @@ pub fn all() -> Vec<Scenario> {
         bench::SCENARIOS,
         report::SCENARIOS,
         retention::SCENARIOS,
+        view::SCENARIOS,
     ]
     .concat()
 }

@@ -1,5 +1,6 @@
 //! What the page's script is given: figures as they are, points column by column.
 
+use crate::bookmarks::Bookmark;
 use crate::figures::Figures;
 use crate::gather::Analysis;
 use crate::heat::HeatMap;
@@ -23,8 +24,30 @@ pub struct Data<'a> {
     heat: &'a HeatMap,
     seconds: &'a [Second],
     second: Option<u64>,
+    bookmarks: Vec<Noted<'a>>,
     threads: &'a BTreeMap<u32, String>,
     processes: &'a BTreeMap<u32, String>,
+}
+
+/// A moment that has a name.
+#[derive(Debug, Serialize)]
+struct Noted<'a> {
+    id: u64,
+    at: u64,
+    name: &'a str,
+    note: &'a str,
+}
+
+impl<'a> Noted<'a> {
+    /// `None` if its checkpoint was removed.
+    fn of(bookmark: &'a Bookmark) -> Option<Self> {
+        Some(Self {
+            id: bookmark.at.0,
+            at: bookmark.at_ns?,
+            name: &bookmark.name,
+            note: &bookmark.note,
+        })
+    }
 }
 
 /// Columns of the points, each as long as there are points. Times nanoseconds.
@@ -81,6 +104,7 @@ impl<'a> Data<'a> {
             heat: &a.heat,
             seconds: &a.seconds,
             second: a.second,
+            bookmarks: a.bookmarks.iter().filter_map(Noted::of).collect(),
             threads: &a.threads,
             processes: &a.processes,
         }

@@ -8,6 +8,7 @@ use stillframe_image::{
     AddressSpace, CheckpointId, Coverage, Mapping, MappingKind, Marks, Phases, Process, SpaceId,
     Thread, Tick,
 };
+use stillframe_report::bookmarks::Bookmark;
 use stillframe_report::figures::Subject;
 use stillframe_report::{Analysis, Gatherer, Names, Options};
 use stillframe_store::Row;
@@ -348,5 +349,18 @@ pub fn analysis(shape: &Shape, text: Option<&str>, options: Options) -> Analysis
     for (row, account) in &all {
         gatherer.add(row, account);
     }
-    gatherer.finish(subject(shape, text), &names(shape, text))
+    let mut analysis = gatherer.finish(subject(shape, text), &names(shape, text));
+    analysis.bookmarks = rows
+        .iter()
+        .skip(7)
+        .step_by(100)
+        .enumerate()
+        .map(|(n, row)| Bookmark {
+            at: row.id,
+            at_ns: Some(row.tick.at_ns),
+            name: text.map_or_else(|| format!("at-{n}"), str::to_owned),
+            note: text.unwrap_or("here it was fine").to_owned(),
+        })
+        .collect();
+    analysis
 }

@@ -38,6 +38,12 @@ impl Machine {
         }
     }
 
+    /// The same for a newer reading of the same recording: what is loaded stays loaded.
+    #[must_use]
+    pub fn renewed(self, recording: Arc<Recording>) -> Self {
+        Self { recording, ..self }
+    }
+
     /// The recording.
     pub const fn recording(&self) -> &Arc<Recording> {
         &self.recording

@@ -2,12 +2,12 @@
 
 use crate::args::history::BookmarkArgs;
 use crate::commands::retention::{change, usage_of_name};
-use crate::exit::{Code, fail};
 use crate::{open, output};
 use serde::Serialize;
 use std::io::Write as _;
 use std::path::Path;
-use stillframe_store::Error;
+use stillframe_image::CheckpointId;
+use stillframe_report::bookmarks;
 use stillframe_store::retention::Change;
 
 #[derive(Serialize)]
@@ -17,9 +17,6 @@ struct Bookmark<'a> {
     at_ns: Option<u64>,
     note: Option<&'a str>,
 }
-
-/// Names made up for one moment.
-const NAMES: u32 = 1000;
 
 /// Makes a bookmark, takes one away, or lists them.
 pub fn run(args: &BookmarkArgs) -> anyhow::Result<u8> {
@@ -49,7 +46,7 @@ pub fn run(args: &BookmarkArgs) -> anyhow::Result<u8> {
             change(&path, &request)?;
             name
         }
-        None => made_up(&path, id, &note)?,
+        None => bookmarks::keep(&path, CheckpointId(id), &note)?,
     };
     if args.json {
         let note = (!note.is_empty()).then_some(note.as_str());
@@ -65,40 +62,6 @@ pub fn run(args: &BookmarkArgs) -> anyhow::Result<u8> {
         out.flush()?;
     }
     Ok(0)
-}
-
-/// Under a name that nobody has: whoever asks at the same time gets another.
-fn made_up(path: &Path, id: u64, note: &str) -> anyhow::Result<String> {
-    for number in 1..NAMES {
-        let name = match number {
-            1 => format!("at-{id}"),
-            n => format!("at-{id}-{n}"),
-        };
-        let taken = open::recording(path)?.tags().contains_key(&name);
-        if taken {
-            continue;
-        }
-        let request = Change::Bookmark {
-            name: name.clone(),
-            id,
-            note: note.to_owned(),
-            fresh: true,
-        };
-        match change(path, &request) {
-            Ok(_) => return Ok(name),
-            Err(error) => {
-                let refused = matches!(error.downcast_ref(), Some(Error::Retention(_)));
-                let now = open::recording(path)?.tags().contains_key(&name);
-                if !refused || !now {
-                    return Err(error);
-                }
-            }
-        }
-    }
-    Err(fail(
-        Code::Failure,
-        format!("checkpoint {id} has {NAMES} bookmarks; give this one a name"),
-    ))
 }
 
 fn list(args: &BookmarkArgs, path: &Path) -> anyhow::Result<u8> {

@@ -79,6 +79,7 @@ class TimeChart extends Canvas {
     hovered = t;
     for (const c of all) if (c instanceof TimeChart) c.overlay();
     const rows = this.tipOf(t, y);
+    if (rows) for (const b of D.bookmarks.filter((b) => Math.abs(this.X(b.at) - this.X(t)) < 4).slice(0, 8)) rows.push([tame(b.name), tame(b.note) || "checkpoint " + b.id]);
     if (rows) showTip(px, py, rows); else hideTip();
   }
   leave() { hovered = null; hideTip(); for (const c of all) if (c instanceof TimeChart) c.overlay(); }
@@ -137,6 +138,13 @@ class TimeChart extends Canvas {
       g.beginPath(); g.moveTo(Math.round(x) + .5, this.h - 24); g.lineTo(Math.round(x) + .5, this.h - 20); g.stroke();
     }
     g.textAlign = "left";
+    // Flags of bookmarks, above the panels.
+    g.fillStyle = colour("accent");
+    for (const b of D.bookmarks) {
+      const x = Math.round(this.X(b.at)) + .5;
+      g.beginPath(); g.moveTo(x, 0); g.lineTo(x + 6, 3); g.lineTo(x, 6); g.closePath(); g.fill();
+      g.fillRect(x - .5, 0, 1, 10);
+    }
   }
   drawOver(g) {
     if (picked !== null) {

@@ -33,7 +33,7 @@ function tiles() {
   }
   if (c.count) tile("Recording", ...split(fbytes(p.stored_bytes)), `for ${fbytes(p.raw_bytes)} of pages` + (p.ratio_steady ? `, ${fnum(p.ratio_steady)} to 1` : ""));
 }
-for (const part of [head, tiles, pauses, rate, flow, heat, wave, cost, cells, work, special]) part();
+for (const part of [head, tiles, pauses, rate, flow, heat, wave, cost, cells, work, bookmarks, special]) part();
 
 function everything() { ready = true; colours = {}; for (const c of all) c.redraw(); for (const t of themed) t(); }
 everything();

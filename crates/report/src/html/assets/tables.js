@@ -125,3 +125,11 @@ function special() {
   table("t-special", D.special.length > shown.length ? `The first and last 20 of ${fint(D.special.length)}` : "", ["Checkpoint", "Time", "Why", "Pause", "Pages written", "Stored"],
     shown.map((s) => [String(s.id), fsec(s.at), s.marks.join(", "), fns(s.pause), fint(s.dirty), fbytes(s.stored)]), ["", "n", "", "n", "n", "n"]);
 }
+
+function bookmarks() {
+  const all = D.bookmarks;
+  if (!all.length) { $("s-bookmarks").hidden = true; return; }
+  const shown = all.slice(0, 400);
+  table("t-bookmarks", all.length > shown.length ? `The first 400 of ${fint(all.length)}` : "", ["Checkpoint", "Time", "Name", "Note"],
+    shown.map((b) => [String(b.id), fsec(b.at), tame(b.name), tame(b.note)]), ["", "n", "", ""]);
+}
