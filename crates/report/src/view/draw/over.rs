@@ -100,7 +100,7 @@ fn bookmarks(paint: &mut Paint<'_>, area: Rect, state: &State, at: usize) {
         };
         let line = format!(
             "{:>8}  {time:>12}  {}  {}",
-            bookmark.at,
+            bookmark.at.0,
             text::tame(&bookmark.name),
             text::tame(&bookmark.note)
         );
