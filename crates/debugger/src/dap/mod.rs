@@ -16,6 +16,7 @@ pub mod debuggee;
 pub mod framing;
 pub mod interrupt;
 pub mod moves;
+pub mod recorded;
 pub mod serve;
 pub mod session;
 pub mod wire;
