@@ -107,6 +107,12 @@ impl Context<'_> {
 
     fn typed(&self, base: UnitOffset, bytes: &[u8]) -> Result<gimli::Value, Fault> {
         let kind = self.base_type(base)?;
+        if kind == ValueType::Generic {
+            let mut word = [0; 8];
+            let length = bytes.len().min(8);
+            word[..length].copy_from_slice(&bytes[..length]);
+            return Ok(gimli::Value::Generic(u64::from_le_bytes(word)));
+        }
         let size = match kind {
             ValueType::Generic => 8,
             other => usize::try_from(other.bit_size(u64::MAX) / 8).unwrap_or(8),

@@ -8,6 +8,7 @@ use crate::dies::Language;
 use crate::memory::{Memory, Registers, Unreadable};
 use crate::program::Program;
 use crate::types::{Encoding, Kind, Type};
+use crate::unwind::Stack;
 use crate::variables::Here;
 use std::ops::Range;
 use std::sync::Arc;
@@ -43,6 +44,22 @@ impl<'a> Scope<'a> {
             registers,
             here: None,
         }
+    }
+
+    /// A frame of a stack: its registers, its locals, the names around its function. `None` if the
+    /// stack has no such frame.
+    pub fn in_frame(
+        program: &'a Program,
+        memory: &'a dyn Memory,
+        stack: &'a Stack,
+        level: usize,
+    ) -> Option<Self> {
+        Some(Self {
+            program,
+            memory,
+            registers: &stack.frames.get(level)?.registers,
+            here: stack.here(level),
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
-use stillframe_symbols::{Scope, Style, expr};
+use stillframe_symbols::{Scope, Style, expr, unwind};
 use stillframe_timeline::machine::{Machine, Options};
 
 /// The scenarios.
@@ -35,21 +35,34 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 fn c(_: &Length) -> Result<Outcome> {
-    let questions = include_str!("../../targets/expressions/c.txt");
-    agree("debug_values.c", "c", questions)
+    agree(
+        "debug_values.c",
+        "c",
+        include_str!("../../targets/expressions/c.txt"),
+        include_str!("../../targets/expressions/c.own.txt"),
+    )
 }
 
 fn cpp(_: &Length) -> Result<Outcome> {
-    let questions = include_str!("../../targets/expressions/cpp.txt");
-    agree("debug_values.cpp", "c++", questions)
+    agree(
+        "debug_values.cpp",
+        "c++",
+        include_str!("../../targets/expressions/cpp.txt"),
+        include_str!("../../targets/expressions/cpp.own.txt"),
+    )
 }
 
 fn rust(_: &Length) -> Result<Outcome> {
-    let questions = include_str!("../../targets/expressions/rust.txt");
-    agree("debug_values.rs", "rust", questions)
+    agree(
+        "debug_values.rs",
+        "rust",
+        include_str!("../../targets/expressions/rust.txt"),
+        include_str!("../../targets/expressions/rust.own.txt"),
+    )
 }
 
 /// A question and the frame in which it is asked.
+#[derive(Clone, Copy)]
 struct Question<'a> {
     frame: Option<(&'a str, usize)>,
     text: &'a str,
@@ -69,7 +82,7 @@ fn questions(text: &str) -> Result<Vec<Question<'_>>> {
     Ok(found)
 }
 
-fn agree(target: &str, language: &str, table: &str) -> Result<Outcome> {
+fn agree(target: &str, language: &str, table: &str, own: &str) -> Result<Outcome> {
     if place::program("gdb").is_none() {
         return skip("no gdb on this machine");
     }
@@ -110,14 +123,45 @@ fn agree(target: &str, language: &str, table: &str) -> Result<Outcome> {
             wrong.push(format!("`{}` is {b}; GDB says {a}", question.text));
         }
     }
+    let own = known(own)?;
+    let asked: Vec<Question<'_>> = own.iter().map(|(q, _)| *q).collect();
+    let ours = answers(&out, &asked)?;
+    for ((question, wanted), answer) in own.iter().zip(&ours) {
+        let holds = match wanted.strip_prefix("! ") {
+            Some(message) => answer.starts_with("error: ") && answer.contains(message),
+            // The rest of an address cannot be known.
+            None if wanted.ends_with("0x") => answer.starts_with(wanted),
+            None => answer == wanted,
+        };
+        if !holds {
+            wrong.push(format!(
+                "`{}` is {answer} instead of {wanted}",
+                question.text
+            ));
+        }
+    }
     ensure!(
         wrong.is_empty(),
-        "{} of {} differ: {}",
+        "{} of {} are wrong: {}",
         wrong.len(),
-        questions.len(),
-        wrong[..wrong.len().min(8)].join("\n    ")
+        questions.len() + own.len(),
+        wrong[..wrong.len().min(40)].join("\n    ")
     );
-    passed(format!("expressions {}", questions.len()))
+    passed(format!("as GDB {}, own {}", questions.len(), own.len()))
+}
+
+/// Questions that GDB cannot be asked, and the answers: `expression => text`.
+fn known(table: &str) -> Result<Vec<(Question<'_>, &str)>> {
+    questions(table)?
+        .into_iter()
+        .map(|q| {
+            let (text, answer) = q
+                .text
+                .split_once(" => ")
+                .with_context(|| q.text.to_owned())?;
+            Ok((Question { text, ..q }, answer))
+        })
+        .collect()
 }
 
 /// What GDB prints, question by question.
@@ -195,16 +239,34 @@ fn answers(recording: &Path, questions: &[Question<'_>]) -> Result<Vec<String>> 
     let view = machine.at(last, space)?;
     let first = view.threads()?.first().context("a thread")?.tid;
     let registers = view.registers(first)?.context("its registers")?;
+    let stack = unwind::stack(
+        view.program(),
+        view.memory(),
+        &registers,
+        unwind::Limits::default(),
+    );
     let style = Style::default();
     questions
         .iter()
         .map(|question| {
-            let scope = Scope::new(view.program(), view.memory(), &registers);
-            ensure!(question.frame.is_none(), "frames");
+            let mut scope = Scope::new(view.program(), view.memory(), &registers);
+            if let Some((name, number)) = question.frame {
+                let mut named = stack.frames.iter().enumerate();
+                let found = named.find(|(_, f)| f.name() == Some(name));
+                let level = found.with_context(|| format!("no frame of {name}"))?.0 + number;
+                scope = Scope::in_frame(view.program(), view.memory(), &stack, level)
+                    .context("a frame")?;
+            }
             let parsed = expr::parse(question.text)
                 .with_context(|| format!("reading `{}`", question.text))?;
             Ok(match expr::evaluate(&parsed, &scope) {
-                Ok(value) => value.display(&scope, &style),
+                // A value that cannot be read is one; here it counts as an error.
+                Ok(value) => match value.bytes(&scope) {
+                    Err(fault) if value.ty().size().is_some_and(|s| s <= 8) => {
+                        format!("error: {fault}")
+                    }
+                    _ => value.display(&scope, &style),
+                },
                 Err(error) => format!("error: {error}"),
             })
         })

@@ -70,7 +70,10 @@ impl Integer {
 
 /// The number that a value is; `None` if it is none.
 pub(super) fn number(value: &Value, scope: &Scope<'_>) -> Result<Option<Number>, Fault> {
-    let value = value.settled(scope)?;
+    let mut value = value.settled(scope)?;
+    if let Some(inner) = crate::layer::atomic(&value, scope)? {
+        value = inner;
+    }
     let bare = value.ty().bare();
     let (signed, bool) = match bare.kind() {
         Kind::Number(Encoding::Float) => {

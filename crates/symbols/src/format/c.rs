@@ -40,6 +40,9 @@ impl Printer<'_> {
             Err(fault) => return self.fault(&fault),
         };
         let rust = value.ty().bare().language() == Language::Rust;
+        if rust && bytes.is_empty() {
+            return self.out.push_str("()");
+        }
         let text = match encoding {
             Encoding::Float => match crate::value::float_of(&bytes) {
                 Some(f) if f.is_nan() => super::number::nan(&bytes),

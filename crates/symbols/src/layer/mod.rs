@@ -194,6 +194,16 @@ pub(crate) fn pointee(value: &Value, scope: &Scope<'_>) -> Result<Option<Value>,
     }
 }
 
+/// The number that an atomic variable holds.
+pub(crate) fn atomic(value: &Value, scope: &Scope<'_>) -> Result<Option<Value>, Fault> {
+    let bare = value.ty().bare();
+    let name = bare.own_name().unwrap_or_default();
+    if name.starts_with("core::sync::atomic::Atomic") || name.starts_with("std::atomic<") {
+        return pointee(value, scope);
+    }
+    Ok(None)
+}
+
 /// `value[index]` where the value is a container; `None` if it is none.
 ///
 /// # Errors

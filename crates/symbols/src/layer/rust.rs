@@ -378,14 +378,35 @@ pub(super) fn pointee(
         | "core::mem::manually_drop::ManuallyDrop"
         | "core::mem::maybe_uninit::MaybeUninit"
         | "core::num::wrapping::Wrapping" => {
-            Ok(path(value, &["value"], scope).or_else(|| path(value, &["0"], scope)))
+            let inner = path(value, &["value"], scope).or_else(|| path(value, &["0"], scope));
+            Ok(inner.map(|v| uncovered(v, scope)))
         }
         "std::sync::poison::mutex::Mutex"
         | "std::sync::mutex::Mutex"
         | "std::sync::poison::rwlock::RwLock"
-        | "std::sync::rwlock::RwLock" => Ok(path(value, &["data"], scope)),
-        _ if base.starts_with("core::sync::atomic::Atomic") => Ok(path(value, &["v"], scope)),
+        | "std::sync::rwlock::RwLock" => {
+            Ok(path(value, &["data"], scope).map(|v| uncovered(v, scope)))
+        }
+        _ if base.starts_with("core::sync::atomic::Atomic") => {
+            Ok(path(value, &["v"], scope).map(|v| uncovered(v, scope)))
+        }
         _ if base.starts_with("core::num::nonzero::") => Ok(path(value, &["0"], scope)),
         _ => Ok(None),
     }
+}
+
+/// What lies under the cells that the library's types are made of.
+fn uncovered(value: Value, scope: &Scope<'_>) -> Value {
+    let mut value = value;
+    for _ in 0..4 {
+        let bare = value.ty().bare();
+        let cell = bare
+            .own_name()
+            .is_some_and(|n| n.starts_with("core::cell::UnsafeCell<"));
+        match cell.then(|| path(&value, &["value"], scope)).flatten() {
+            Some(inner) => value = inner,
+            None => break,
+        }
+    }
+    value
 }

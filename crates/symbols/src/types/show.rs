@@ -86,7 +86,9 @@ fn c(ty: &Type, nested: usize) -> String {
                 if *open {
                     list.push("...".to_owned());
                 }
-                if list.is_empty() && at.language() != Language::Cpp || list.is_empty() {
+                // What no declaration says has parameters that are not known.
+                let unknown = at.data().die.is_none() && at.language() == Language::C;
+                if list.is_empty() && !unknown {
                     list.push("void".to_owned());
                 }
                 inner = format!("{inner}({})", list.join(", "));
