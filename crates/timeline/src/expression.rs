@@ -10,26 +10,70 @@ use crate::machine::Machine;
 use crate::question::{Answer, Number, Question, Truth, Value};
 use std::sync::Arc;
 use stillframe_symbols::expr::{self, Expr};
-use stillframe_symbols::{Program, Registers, Scope, Style};
+use stillframe_symbols::{Frame, Limits, Program, Registers, Scope, Stack, Style};
 
+/// DWARF's number of the instruction pointer.
+const RIP: u16 = 16;
 /// Longest content kept of a value that is no number, bytes.
 const LONGEST: usize = 1 << 20;
+
+/// Where an expression is evaluated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The thread whose registers and frames it sees: its tid; none for the main thread.
+    pub thread: Option<u32>,
+    /// The frame whose variables it sees. Without one it sees none but those that live as long as
+    /// the program or the thread, and its answer does not depend on the stack.
+    pub frame: Option<InFrame>,
+}
+
+/// Which frame of a stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InFrame {
+    /// The one of this number, 0 being the innermost.
+    Number(usize),
+    /// The innermost one of a function of this name: as debug information has it, or its last
+    /// part (`parse` for `json::parse`).
+    Function(String),
+}
+
+impl InFrame {
+    fn find(&self, stack: &Stack) -> Result<usize, String> {
+        match self {
+            Self::Number(n) if *n < stack.frames.len() => Ok(*n),
+            Self::Number(n) => Err(format!(
+                "there is no frame {n}; the stack has {}",
+                stack.frames.len()
+            )),
+            Self::Function(wanted) => {
+                let is = |f: &Frame| f.name().is_some_and(|name| is_called(name, wanted));
+                let found = stack.frames.iter().position(is);
+                found.ok_or_else(|| format!("`{wanted}` is not being called"))
+            }
+        }
+    }
+}
+
+/// Whether a function of this name is what people mean by `wanted`.
+fn is_called(name: &str, wanted: &str) -> bool {
+    let rest = name.strip_suffix(wanted);
+    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
+}
 
 /// An expression, and where it is evaluated.
 #[derive(Clone, Debug)]
 pub struct Expression<'m> {
     machine: &'m Machine,
     expression: Expr,
-    thread: Option<u32>,
+    seen: Seen,
 }
 
 impl<'m> Expression<'m> {
-    /// Understands a text. `thread` is the tid whose registers it sees; without one, the main
-    /// thread's.
+    /// Understands a text.
     ///
     /// # Errors
     /// [`Error::Question`], which points at the place.
-    pub fn parse(machine: &'m Machine, text: &str, thread: Option<u32>) -> Result<Self, Error> {
+    pub fn parse(machine: &'m Machine, text: &str, seen: Seen) -> Result<Self, Error> {
         let expression = expr::parse(text).map_err(|e| Error::Question {
             text: text.chars().take(200).collect(),
             why: e.to_string(),
@@ -37,7 +81,7 @@ impl<'m> Expression<'m> {
         Ok(Self {
             machine,
             expression,
-            thread,
+            seen,
         })
     }
 
@@ -50,11 +94,35 @@ impl<'m> Expression<'m> {
         let program = program(self.machine, asked)?;
         let registers = OfThread {
             asked,
-            thread: self.thread,
+            thread: self.seen.thread,
         };
-        let scope = Scope::new(&program, asked, &registers);
-        let value = expr::evaluate(&self.expression, &scope).map_err(|e| e.to_string())?;
-        use_it(&value, &scope)
+        let Some(frame) = &self.seen.frame else {
+            let scope = Scope::new(&program, asked, &registers);
+            return self.evaluate(&scope, use_it);
+        };
+        if registers
+            .tid()
+            .is_none_or(|tid| asked.register(tid, RIP).is_none())
+        {
+            return Err("there is no such thread".to_owned());
+        }
+        let stack = stillframe_symbols::stack(&program, asked, &registers, Limits::default());
+        let level = frame.find(&stack)?;
+        let frame = stack.frames.get(level).ok_or("there is no such frame")?;
+        let scope = Scope {
+            here: stack.here(level),
+            ..Scope::new(&program, asked, &frame.registers)
+        };
+        self.evaluate(&scope, use_it)
+    }
+
+    fn evaluate<T>(
+        &self,
+        scope: &Scope<'_>,
+        use_it: impl FnOnce(&stillframe_symbols::Value, &Scope<'_>) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let value = expr::evaluate(&self.expression, scope).map_err(|e| e.to_string())?;
+        use_it(&value, scope)
     }
 }
 
@@ -93,16 +161,22 @@ impl Registers for OfThread<'_, '_, '_> {
     }
 }
 
-/// A value with what tells it from others: a number's bytes, else all of its text, and its bytes
-/// unless it is shown by what it contains rather than by how it is built.
+/// A value with what tells it from others: a number's bytes; else all of its text (a pointer to
+/// characters shows them), and its bytes unless it is shown by what it contains rather than by how
+/// it is built.
 fn shown(value: &stillframe_symbols::Value, scope: &Scope<'_>) -> Result<Value, String> {
     let text = value.display(scope, &Style::short());
-    let number = match value.integer(scope) {
-        Ok(n) => Some(Number::Integer(n)),
-        Err(_) => value.float(scope).ok().map(Number::Real),
+    let settled = value.settled(scope).map_err(|e| e.to_string())?;
+    // An array has an address where a number is wanted, and that says nothing of it.
+    let number = match settled.ty().elements() {
+        Some(_) => None,
+        None => match settled.integer(scope) {
+            Ok(n) => Some(Number::Integer(n)),
+            Err(_) => settled.float(scope).ok().map(Number::Real),
+        },
     };
-    if number.is_some() {
-        let content = value.bytes(scope).map_err(|e| e.to_string())?;
+    if settled.ty().encoding().is_some() {
+        let content = settled.bytes(scope).map_err(|e| e.to_string())?;
         return Ok(Value {
             text,
             number,
@@ -113,9 +187,9 @@ fn shown(value: &stillframe_symbols::Value, scope: &Scope<'_>) -> Result<Value, 
         return Err(fault.to_string());
     }
     let whole = value.display(scope, &Style::default());
-    let plain = whole == value.display(scope, &Style::default().raw());
+    let as_built = whole == value.display(scope, &Style::default().raw());
     let mut content = whole.into_bytes();
-    if plain && let Ok(bytes) = value.bytes(scope) {
+    if as_built && let Ok(bytes) = value.bytes(scope) {
         content.extend_from_slice(bytes.get(..LONGEST).unwrap_or(&bytes));
     }
     Ok(Value {
@@ -152,5 +226,17 @@ impl Question for Condition<'_> {
             Ok(false) => Truth::Not,
             Err(why) => Truth::Unknown(why),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_called;
+
+    #[test]
+    fn functions_by_name() {
+        assert!(is_called("json::parse", "parse") && is_called("json::parse", "json::parse"));
+        assert!(is_called("parse", "parse"));
+        assert!(!is_called("json::reparse", "parse") && !is_called("parse", "json::parse"));
     }
 }

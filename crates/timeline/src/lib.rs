@@ -25,7 +25,7 @@ pub mod writes;
 
 pub use asked::{Asked, Depends, Trace};
 pub use error::Error;
-pub use expression::{Condition, Expression};
+pub use expression::{Condition, Expression, InFrame, Seen};
 pub use machine::{Machine, View};
 pub use past::{Kind, Missing, Past};
 pub use question::{Answer, AnyCondition, AnyQuestion, Number, Question, Truth, Value};

@@ -31,6 +31,14 @@ pub struct ScopeArgs {
     /// thread.
     #[arg(long, value_name = "TID")]
     pub thread: Option<u32>,
+    /// See the locals of this frame of the thread, 0 being the innermost. Without it or --function,
+    /// an expression sees globals, statics, thread-locals and registers.
+    #[arg(long, value_name = "N")]
+    pub frame: Option<u32>,
+    /// See the locals of the innermost frame of this function; where it is not being called, there
+    /// is no value.
+    #[arg(long, value_name = "NAME", conflicts_with = "frame")]
+    pub function: Option<String>,
 }
 
 /// `still history`.

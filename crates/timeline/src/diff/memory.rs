@@ -245,6 +245,9 @@ pub struct HeapDifference {
     pub regions: Vec<Region>,
     /// Why there is nothing more to say, if so.
     pub note: Option<String>,
+    /// Bytes of stretches that lie in no block in use: sizes and links of the allocator, and what
+    /// is free. They are not among the stretches told.
+    pub bookkeeping_bytes: u64,
     /// Blocks in use, and their bytes, at the first moment.
     pub old_blocks: (u64, u64),
     /// At the second.
@@ -257,8 +260,8 @@ pub struct HeapDifference {
     pub more_changes: u64,
 }
 
-/// Compares the blocks of the heaps. Stretches that lie in a block of both moments are counted for
-/// it and taken out of `memory`'s list.
+/// Compares the blocks of the heaps, and takes out of `memory`'s stretches those of blocks that are
+/// new or resized, and those that lie between blocks.
 pub(super) fn heap(
     past: &Past<'_>,
     (a, b): (usize, usize),
@@ -318,7 +321,12 @@ pub(super) fn heap(
     };
     memory.stretches.retain(|stretch| {
         let Some(block) = holder(stretch.address) else {
-            return true;
+            let within = |r: &Region| (r.first..r.end).contains(&stretch.address);
+            let bookkeeping = new_regions.iter().any(within);
+            if bookkeeping {
+                out.bookkeeping_bytes += stretch.new.len() as u64;
+            }
+            return !bookkeeping;
         };
         let differing = stretch.old.iter().zip(&stretch.new).filter(|(a, b)| a != b);
         let n = differing.count() as u64;

@@ -427,6 +427,7 @@ struct HeapEntry {
     sizes: Vec<SizeEntry>,
     blocks: Vec<BlockEntry>,
     more_blocks: u64,
+    bookkeeping_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -536,6 +537,7 @@ impl Document {
                     .collect(),
                 blocks: heap.changes.iter().map(BlockEntry::of).collect(),
                 more_blocks: heap.more_changes,
+                bookkeeping_bytes: heap.bookkeeping_bytes,
             },
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::args::history::ScopeArgs;
 use stillframe_timeline::{
-    AnyCondition, AnyQuestion, Comparison, Condition, Expression, Machine, Raw,
+    AnyCondition, AnyQuestion, Comparison, Condition, Expression, InFrame, Machine, Raw, Seen,
 };
 
 /// A question for a value.
@@ -14,7 +14,7 @@ pub fn value<'m>(
     if Raw::is_meant(text) {
         return Ok(Box::new(text.parse::<Raw>()?));
     }
-    Ok(Box::new(Expression::parse(machine, text, scope.thread)?))
+    Ok(Box::new(Expression::parse(machine, text, seen(scope))?))
 }
 
 /// A question whether something holds.
@@ -26,6 +26,15 @@ pub fn condition<'m>(
     if Raw::is_meant(text) {
         return Ok(Box::new(text.parse::<Comparison>()?));
     }
-    let expression = Expression::parse(machine, text, scope.thread)?;
+    let expression = Expression::parse(machine, text, seen(scope))?;
     Ok(Box::new(Condition(expression)))
+}
+
+fn seen(scope: &ScopeArgs) -> Seen {
+    let number = scope.frame.map(|n| InFrame::Number(n as usize));
+    let function = scope.function.clone().map(InFrame::Function);
+    Seen {
+        thread: scope.thread,
+        frame: number.or(function),
+    }
 }
