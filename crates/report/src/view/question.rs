@@ -3,7 +3,7 @@
 use super::asked::{Context, Reading};
 use super::text;
 use stillframe_timeline::{
-    Answer, AnyQuestion, Asked, Comparison, Expression, Machine, Question, Raw, Truth, Value,
+    Answer, AnyQuestion, Asked, Comparison, Expression, Machine, Question, Raw, Seen, Truth, Value,
 };
 
 /// A question, and whether it depends on thread and frame.
@@ -38,7 +38,11 @@ pub fn meaning<'m>(
         });
     }
     let thread = context.thread.map(|t| t.tid);
-    let expression = Expression::parse(machine, text, thread).map_err(|e| e.to_string())?;
+    let seen = Seen {
+        thread,
+        frame: None,
+    };
+    let expression = Expression::parse(machine, text, seen).map_err(|e| e.to_string())?;
     Ok(Meaning {
         question: Box::new(expression),
         // Registers are a thread's own.

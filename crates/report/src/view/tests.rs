@@ -266,7 +266,12 @@ fn value(text: &str, n: u64) -> Option<Reading> {
             truth: Some(length < 0.0),
         }),
         "state" => Some(Reading {
-            text: if (n / 90).is_multiple_of(2) { "IDLE" } else { "DRAINING" }.to_owned(),
+            text: if (n / 90).is_multiple_of(2) {
+                "IDLE"
+            } else {
+                "DRAINING"
+            }
+            .to_owned(),
             number: None,
             truth: None,
         }),

@@ -8,8 +8,7 @@ use super::super::interrupt::Interrupt;
 use super::Recorded;
 use super::values::InCall;
 use stillframe_image::CheckpointId;
-use stillframe_timeline::expression::Expression;
-use stillframe_timeline::{Answer, Question, Raw, Step, Walk, walk};
+use stillframe_timeline::{Answer, Expression, Question, Raw, Seen, Step, Walk, walk};
 
 /// A question of either sort.
 type Any<'m> = Box<dyn Question<Answer = Answer> + 'm>;
@@ -127,6 +126,6 @@ impl<'m> Recorded<'m> {
     }
 
     fn of_globals(&self, text: &str) -> Result<Expression<'m>, Failure> {
-        Expression::parse(self.machine, text, None).map_err(Failure::told)
+        Expression::parse(self.machine, text, Seen::default()).map_err(Failure::told)
     }
 }
