@@ -1,6 +1,7 @@
 //! What was typed. Values are checked for form here and nothing else happens: no file is looked
 //! at, no process, no clock. What the values mean is for [`crate::commands`].
 
+pub mod debug;
 pub mod history;
 pub mod retention;
 #[cfg(feature = "view")]
@@ -8,6 +9,7 @@ pub mod view;
 
 use crate::{exit, units};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use debug::DebugArgs;
 use history::{BookmarkArgs, DiffArgs, FindArgs, GrepArgs, HistoryArgs};
 use retention::{PruneArgs, RmArgs, SquashArgs, TagArgs};
 use std::ffi::OsString;
@@ -59,6 +61,8 @@ pub enum Command {
     View(view::ViewArgs),
     /// Say what a recording cost and where, as text or as a page for a browser.
     Report(ReportArgs),
+    /// Open a moment in GDB, and move from there through the others.
+    Debug(DebugArgs),
     /// Write one moment as a file that other tools read.
     Export(ExportArgs),
     /// Name a moment, or list the names.

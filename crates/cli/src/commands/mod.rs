@@ -3,6 +3,7 @@
 mod attach;
 mod capture;
 mod completions;
+mod debug;
 mod doctor;
 mod export;
 mod history;
@@ -35,6 +36,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         #[cfg(feature = "view")]
         Command::View(args) => view::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Debug(args) => debug::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Tag(args) => retention::tag(&args),
         Command::Bookmark(args) => history::bookmark(&args),

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod control;
+pub mod debug;
 pub mod ends;
 pub mod expressions;
 pub mod follow;
@@ -45,6 +46,7 @@ pub fn all() -> Vec<Scenario> {
         points::SCENARIOS,
         gdb::SCENARIOS,
         expressions::SCENARIOS,
+        debug::SCENARIOS,
         bench::SCENARIOS,
         report::SCENARIOS,
         retention::SCENARIOS,

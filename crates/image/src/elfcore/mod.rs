@@ -12,7 +12,7 @@ mod header;
 mod note;
 #[cfg(test)]
 mod tests;
-mod xsave;
+pub mod xsave;
 
 use crate::{Mapping, PAGE_SIZE, ProcessImage};
 use std::ops::Range;

@@ -10,11 +10,11 @@
 //! Numbers from the Intel SDM, volume 1, chapter 13; sizes as in GDB's `gdbsupport/x86-xstate.h`.
 
 /// What FXSAVE writes.
-pub(super) const LEGACY: usize = 512;
+pub const LEGACY: usize = 512;
 /// The legacy area and the XSAVE header.
-pub(super) const HEADER_END: usize = 576;
+pub const HEADER_END: usize = 576;
 /// Where Linux puts XCR0, in the bytes that FXSAVE leaves to software.
-const MASK_AT: usize = 464;
+pub const MASK_AT: usize = 464;
 /// XSTATE_BV: which components are not in their initial state.
 const IN_USE_AT: usize = 512;
 
@@ -51,7 +51,7 @@ const COMPONENTS: [Component; 9] = [
 /// The area in the layout that debuggers expect. An area whose layout is neither Intel's nor the
 /// packed one of AMD is cut to what stands at the same place in every layout: x87, SSE, AVX.
 /// `None` if it is too short to be one.
-pub(super) fn canonical(area: &[u8]) -> Option<Vec<u8>> {
+pub fn canonical(area: &[u8]) -> Option<Vec<u8>> {
     if area.len() < HEADER_END {
         return None;
     }

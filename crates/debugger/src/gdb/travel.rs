@@ -1,0 +1,544 @@
+//! Moving through checkpoints until something happens.
+//!
+//! Works on positions (rows of the list of checkpoints) and on [`Past`], so that it can be held
+//! against brute force without a recording. A watched value is compared only where it can have
+//! changed: where one of its pages got a new version, which the index knows, or where other memory
+//! was mapped in its place. The latter is found by halving, because a stretch of memory keeps its
+//! generation for as long as it lives, and no generation comes back.
+
+use std::collections::BTreeSet;
+use stillframe_image::PAGE_SIZE;
+
+/// What moving needs to know of a recording. Positions count checkpoints, removed ones left out.
+pub trait Past {
+    /// What keeps a question from being answered.
+    type Error;
+
+    /// Positions of `after + 1 ..= last` in which a page got a new version, ascending.
+    ///
+    /// # Errors
+    /// Damage.
+    fn changed(&self, page: u64, after: usize, last: usize) -> Result<Vec<usize>, Self::Error>;
+
+    /// Since which checkpoint the memory at a page has been the same; `None` if nothing is there.
+    ///
+    /// # Errors
+    /// Damage.
+    fn generation(&self, at: usize, page: u64) -> Result<Option<u64>, Self::Error>;
+
+    /// Bytes at a position; `None` if they cannot be read there.
+    fn bytes(&self, at: usize, bytes: Span) -> Option<Vec<u8>>;
+
+    /// The threads and where they execute.
+    ///
+    /// # Errors
+    /// Damage.
+    fn counters(&self, at: usize) -> Result<Vec<(u32, u64)>, Self::Error>;
+
+    /// The thread about to be killed by a signal, and the signal.
+    ///
+    /// # Errors
+    /// Damage.
+    fn fatal(&self, at: usize) -> Result<Option<(u32, i32)>, Self::Error>;
+}
+
+/// Some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    /// The first.
+    pub address: u64,
+    /// How many, at least 1.
+    pub length: u64,
+}
+
+impl Span {
+    /// The pages they are on.
+    fn pages(self) -> std::ops::RangeInclusive<u64> {
+        let page = PAGE_SIZE as u64;
+        let last = self.address.saturating_add(self.length.saturating_sub(1));
+        self.address / page..=last / page
+    }
+}
+
+/// What to stop for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Bytes whose change counts.
+    pub watches: Vec<Span>,
+    /// Addresses at which a thread stands.
+    pub breaks: BTreeSet<u64>,
+}
+
+/// Why moving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// It went as far as it was told.
+    Moved,
+    /// The watched bytes of that number in the plan differ between here and the neighbour: the one
+    /// before when moving forward, the one after when moving back.
+    Watch(usize),
+    /// A thread stands at a breakpoint.
+    Break(u32),
+    /// A thread is about to be killed by a signal.
+    Fatal(u32, i32),
+    /// There is nothing before.
+    Begin,
+    /// There is nothing after.
+    End,
+    /// The user asked to stop.
+    Interrupted,
+}
+
+/// Positions there are to move in, and a way to be interrupted.
+pub struct Road<'a> {
+    /// The first.
+    pub first: usize,
+    /// The last.
+    pub last: usize,
+    /// Whether to give up; asked now and then.
+    pub interrupted: &'a mut dyn FnMut() -> bool,
+}
+
+/// Goes one forward.
+///
+/// # Errors
+/// Damage.
+pub fn step<P: Past>(
+    past: &P,
+    plan: &Plan,
+    at: usize,
+    road: &Road<'_>,
+) -> Result<(usize, Halt), P::Error> {
+    if at >= road.last {
+        return Ok((at, Halt::End));
+    }
+    let there = at + 1;
+    if let Some(n) = differs(past, plan, at, there) {
+        return Ok((there, Halt::Watch(n)));
+    }
+    let fatal = past.fatal(there)?;
+    Ok((
+        there,
+        fatal.map_or(Halt::Moved, |(tid, signal)| Halt::Fatal(tid, signal)),
+    ))
+}
+
+/// Goes one back.
+///
+/// # Errors
+/// Never; it is what [`step`] may have.
+pub fn step_back<P: Past>(
+    past: &P,
+    plan: &Plan,
+    at: usize,
+    road: &Road<'_>,
+) -> Result<(usize, Halt), P::Error> {
+    if at <= road.first {
+        return Ok((at, Halt::Begin));
+    }
+    let there = at - 1;
+    let watched = differs(past, plan, at, there);
+    Ok((there, watched.map_or(Halt::Moved, Halt::Watch)))
+}
+
+/// The first watch whose bytes are not the same at two positions.
+pub fn differs<P: Past>(past: &P, plan: &Plan, a: usize, b: usize) -> Option<usize> {
+    plan.watches
+        .iter()
+        .position(|span| past.bytes(a, *span) != past.bytes(b, *span))
+}
+
+/// Goes forward until something happens.
+///
+/// # Errors
+/// Damage.
+pub fn forward<P: Past>(
+    past: &P,
+    plan: &Plan,
+    at: usize,
+    road: &mut Road<'_>,
+) -> Result<(usize, Halt), P::Error> {
+    if at >= road.last {
+        return Ok((at, Halt::End));
+    }
+    let mut stop = (road.last, Halt::End);
+    for (n, span) in plan.watches.iter().enumerate() {
+        // One that changes where another already stops comes no earlier.
+        let until = match stop.1 {
+            Halt::Watch(_) => stop.0 - 1,
+            _ => stop.0,
+        };
+        match next_change(past, *span, at, until, road.interrupted)? {
+            Found::At(there) => stop = (there, Halt::Watch(n)),
+            Found::Nowhere => {}
+            Found::Interrupted(there) => return Ok((there, Halt::Interrupted)),
+        }
+    }
+    for there in at + 1..=stop.0 {
+        if there == stop.0 && matches!(stop.1, Halt::Watch(_)) {
+            break;
+        }
+        if let Some((tid, signal)) = past.fatal(there)? {
+            stop = (there, Halt::Fatal(tid, signal));
+            break;
+        }
+    }
+    if plan.breaks.is_empty() {
+        return Ok(stop);
+    }
+    for there in at + 1..=stop.0 {
+        if there == stop.0 && stop.1 != Halt::End {
+            break;
+        }
+        if let Some(tid) = stands(past, plan, there)? {
+            return Ok((there, Halt::Break(tid)));
+        }
+        if there.is_multiple_of(64) && (road.interrupted)() {
+            return Ok((there, Halt::Interrupted));
+        }
+    }
+    Ok(stop)
+}
+
+/// Goes back until something happens. A change of watched bytes ends it where they still have, or
+/// once more have, their old content: just before the write, as executing backwards does.
+///
+/// # Errors
+/// Damage.
+pub fn backward<P: Past>(
+    past: &P,
+    plan: &Plan,
+    at: usize,
+    road: &mut Road<'_>,
+) -> Result<(usize, Halt), P::Error> {
+    if at <= road.first {
+        return Ok((at, Halt::Begin));
+    }
+    let mut stop = (road.first, Halt::Begin);
+    for (n, span) in plan.watches.iter().enumerate() {
+        let until = match stop.1 {
+            Halt::Watch(_) => stop.0 + 1,
+            _ => stop.0,
+        };
+        match previous_change(past, *span, at, until, road.interrupted)? {
+            Found::At(there) => stop = (there, Halt::Watch(n)),
+            Found::Nowhere => {}
+            Found::Interrupted(there) => return Ok((there, Halt::Interrupted)),
+        }
+    }
+    if plan.breaks.is_empty() {
+        return Ok(stop);
+    }
+    for there in (stop.0..at).rev() {
+        if there == stop.0 && stop.1 != Halt::Begin {
+            break;
+        }
+        if let Some(tid) = stands(past, plan, there)? {
+            return Ok((there, Halt::Break(tid)));
+        }
+        if there.is_multiple_of(64) && (road.interrupted)() {
+            return Ok((there, Halt::Interrupted));
+        }
+    }
+    Ok(stop)
+}
+
+fn stands<P: Past>(past: &P, plan: &Plan, at: usize) -> Result<Option<u32>, P::Error> {
+    let counters = past.counters(at)?;
+    let found = counters.iter().find(|(_, pc)| plan.breaks.contains(pc));
+    Ok(found.map(|(tid, _)| *tid))
+}
+
+/// What a search found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// This position.
+    At(usize),
+    /// None.
+    Nowhere,
+    /// It was interrupted, having come this far.
+    Interrupted(usize),
+}
+
+/// Positions looked at in one go at first; then twice as many each time.
+const WINDOW: usize = 32;
+
+/// The first position of `at + 1 ..= last` whose bytes differ from those one before.
+///
+/// # Errors
+/// Damage.
+pub fn next_change<P: Past>(
+    past: &P,
+    span: Span,
+    at: usize,
+    last: usize,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> Result<Found, P::Error> {
+    let now = past.bytes(at, span);
+    let mut from = at;
+    let mut window = WINDOW;
+    while from < last {
+        let to = from.saturating_add(window).min(last);
+        for (n, there) in suspects(past, span, from, to)?.into_iter().enumerate() {
+            if past.bytes(there, span) != now {
+                return Ok(Found::At(there));
+            }
+            if n % 64 == 63 && interrupted() {
+                return Ok(Found::Interrupted(there));
+            }
+        }
+        from = to;
+        window = window.saturating_mul(2);
+        if interrupted() {
+            return Ok(Found::Interrupted(from));
+        }
+    }
+    Ok(Found::Nowhere)
+}
+
+/// The last position of `first .. at` whose bytes differ from those one after.
+///
+/// # Errors
+/// Damage.
+pub fn previous_change<P: Past>(
+    past: &P,
+    span: Span,
+    at: usize,
+    first: usize,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> Result<Found, P::Error> {
+    let now = past.bytes(at, span);
+    let mut to = at;
+    let mut window = WINDOW;
+    while first < to {
+        let from = to.saturating_sub(window).max(first);
+        for (n, there) in suspects(past, span, from, to)?
+            .into_iter()
+            .rev()
+            .enumerate()
+        {
+            // Changed on the way to `there`, if at all: what matters is what was before.
+            if past.bytes(there - 1, span) != now {
+                return Ok(Found::At(there - 1));
+            }
+            if n % 64 == 63 && interrupted() {
+                return Ok(Found::Interrupted(there - 1));
+            }
+        }
+        to = from;
+        window = window.saturating_mul(2);
+        if interrupted() {
+            return Ok(Found::Interrupted(to));
+        }
+    }
+    Ok(Found::Nowhere)
+}
+
+/// Positions of `from + 1 ..= to` at which the bytes may differ from one before, ascending.
+fn suspects<P: Past>(past: &P, span: Span, from: usize, to: usize) -> Result<Vec<usize>, P::Error> {
+    let mut all = BTreeSet::new();
+    for page in span.pages() {
+        all.extend(past.changed(page, from, to)?);
+        let ends = (past.generation(from, page)?, past.generation(to, page)?);
+        remapped(past, page, (from, to), ends, &mut all)?;
+    }
+    Ok(all.into_iter().collect())
+}
+
+/// Adds the positions of `from + 1 ..= to` at which the memory at a page became other memory. As
+/// deep as the logarithm of their number.
+fn remapped<P: Past>(
+    past: &P,
+    page: u64,
+    (from, to): (usize, usize),
+    (before, after): (Option<u64>, Option<u64>),
+    out: &mut BTreeSet<usize>,
+) -> Result<(), P::Error> {
+    if before == after && before.is_some() || from >= to {
+        return Ok(());
+    }
+    if to == from + 1 {
+        if before != after {
+            out.insert(to);
+        }
+        return Ok(());
+    }
+    let middle = from + (to - from) / 2;
+    let between = past.generation(middle, page)?;
+    remapped(past, page, (from, middle), (before, between), out)?;
+    remapped(past, page, (middle, to), (between, after), out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::convert::Infallible;
+
+    /// Two pages; each position has, for each, a generation and a byte.
+    #[derive(Clone, Debug)]
+    struct Fake {
+        pages: Vec<[Option<(u64, u8)>; 2]>,
+        counters: Vec<Vec<(u32, u64)>>,
+        fatal: Option<usize>,
+    }
+
+    impl Past for Fake {
+        type Error = Infallible;
+
+        fn changed(&self, page: u64, after: usize, last: usize) -> Result<Vec<usize>, Infallible> {
+            // As a recording: versions only, no word of other memory; and some that change nothing.
+            let page = page as usize;
+            Ok((after + 1..=last)
+                .filter(|&i| {
+                    let (a, b) = (self.pages[i - 1][page], self.pages[i][page]);
+                    b.is_some() && (a.map(|x| x.1) != b.map(|x| x.1) || i % 5 == 0)
+                })
+                .collect())
+        }
+
+        fn generation(&self, at: usize, page: u64) -> Result<Option<u64>, Infallible> {
+            Ok(self.pages[at][page as usize].map(|x| x.0))
+        }
+
+        fn bytes(&self, at: usize, span: Span) -> Option<Vec<u8>> {
+            (span.address..span.address + span.length)
+                .map(|a| self.pages[at][a as usize / PAGE_SIZE].map(|x| x.1))
+                .collect()
+        }
+
+        fn counters(&self, at: usize) -> Result<Vec<(u32, u64)>, Infallible> {
+            Ok(self.counters[at].clone())
+        }
+
+        fn fatal(&self, at: usize) -> Result<Option<(u32, i32)>, Infallible> {
+            Ok((self.fatal == Some(at)).then_some((1, 11)))
+        }
+    }
+
+    /// Memory that is written, thrown away and mapped anew.
+    fn fake() -> impl Strategy<Value = Fake> {
+        let page = prop::collection::vec((0u8..12, 0u8..3), 2..150);
+        (
+            page.clone(),
+            page,
+            prop::collection::vec(0u64..40, 150),
+            prop::option::of(0usize..150),
+        )
+            .prop_map(|(a, b, pcs, fatal)| {
+                let n = a.len().min(b.len());
+                let mut pages = vec![[None; 2]; n];
+                for (which, events) in [a, b].into_iter().enumerate() {
+                    let mut now: Option<(u64, u8)> = None;
+                    for (i, (event, value)) in events.into_iter().take(n).enumerate() {
+                        now = match (event, now) {
+                            (0, _) => None,
+                            (1, _) => Some((i as u64, value)),
+                            (2 | 3, Some((generation, _))) => Some((generation, value)),
+                            (_, now) => now,
+                        };
+                        pages[i][which] = now;
+                    }
+                }
+                let counters = pcs[..n]
+                    .iter()
+                    .map(|pc| vec![(1, 1000), (2, *pc)])
+                    .collect();
+                Fake {
+                    pages,
+                    counters,
+                    fatal,
+                }
+            })
+    }
+
+    fn spans() -> [Span; 3] {
+        [(100, 4), (4094, 4), (4096 + 8, 1)].map(|(address, length)| Span { address, length })
+    }
+
+    fn brute(fake: &Fake, plan: &Plan, at: usize, back: bool) -> (usize, Halt) {
+        let last = fake.pages.len() - 1;
+        let mut here = at;
+        loop {
+            if back && here == 0 {
+                return (here, Halt::Begin);
+            }
+            if !back && here == last {
+                return (here, Halt::End);
+            }
+            let there = if back { here - 1 } else { here + 1 };
+            if let Some(n) = differs(fake, plan, here, there) {
+                return (there, Halt::Watch(n));
+            }
+            if !back && fake.fatal == Some(there) {
+                return (there, Halt::Fatal(1, 11));
+            }
+            if let Some((tid, _)) = fake.counters[there]
+                .iter()
+                .find(|(_, pc)| plan.breaks.contains(pc))
+            {
+                return (there, Halt::Break(*tid));
+            }
+            here = there;
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn as_one_by_one(
+            fake in fake(),
+            at in any::<prop::sample::Index>(),
+            chosen in prop::collection::vec(0usize..3, 0..3),
+            breaks in prop::collection::btree_set(0u64..40, 0..3),
+        ) {
+            let plan = Plan { watches: chosen.iter().map(|n| spans()[*n]).collect(), breaks };
+            let at = at.index(fake.pages.len());
+            let mut never = || false;
+            let mut road = Road { first: 0, last: fake.pages.len() - 1, interrupted: &mut never };
+            let Ok(found) = forward(&fake, &plan, at, &mut road);
+            prop_assert_eq!(found, brute(&fake, &plan, at, false));
+            let Ok(found) = backward(&fake, &plan, at, &mut road);
+            prop_assert_eq!(found, brute(&fake, &plan, at, true));
+        }
+
+        #[test]
+        fn there_and_back(fake in fake(), at in any::<prop::sample::Index>()) {
+            // What forward finds as a change, backward finds from the other side.
+            let at = at.index(fake.pages.len());
+            let last = fake.pages.len() - 1;
+            for span in spans() {
+                let Ok(found) = next_change(&fake, span, at, last, &mut || false);
+                if let Found::At(there) = found {
+                    let Ok(back) = previous_change(&fake, span, there, at, &mut || false);
+                    prop_assert_eq!(back, Found::At(there - 1));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn interrupts_are_heard() {
+        let fake = Fake {
+            pages: vec![[Some((0, 1)); 2]; 500],
+            counters: vec![vec![(1, 5)]; 500],
+            fatal: None,
+        };
+        let plan = Plan {
+            watches: vec![spans()[0]],
+            breaks: BTreeSet::new(),
+        };
+        let mut asked = 0;
+        let mut stop = || {
+            asked += 1;
+            asked == 3
+        };
+        let mut road = Road {
+            first: 0,
+            last: 499,
+            interrupted: &mut stop,
+        };
+        let Ok((there, halt)) = forward(&fake, &plan, 0, &mut road);
+        assert_eq!(halt, Halt::Interrupted);
+        assert!(there > 0 && there < 499);
+    }
+}
