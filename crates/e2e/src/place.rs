@@ -70,6 +70,16 @@ fn find_still() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// A directory of the build for programs that scenarios fetch.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn tools() -> Result<PathBuf> {
+    let dir = profile_directory()?.join("e2e-tools");
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    Ok(dir)
+}
+
 /// Compiles `targets/NAME` (with its extension) unless that has been done before, and returns the
 /// executable. The name of the executable carries a hash of the sources, so a change is seen.
 ///

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 pub struct DebugArgs {
     /// The moment to begin at: REC@42 (checkpoint 42), REC@12.5s (that time), REC@-3s (before the
     /// end), REC@first, REC@last, REC@crash, REC@exit.
-    #[arg(value_name = "REC@MOMENT")]
-    pub moment: OsString,
+    #[arg(value_name = "REC@MOMENT", required_unless_present = "dap")]
+    pub moment: Option<OsString>,
     #[command(flatten)]
     pub process: ProcessArgs,
     /// A command for the debugger, run once it is connected. May be given several times.
@@ -49,6 +49,10 @@ pub struct DebugArgs {
     /// target remote | still debug REC@42 --stdio.
     #[arg(long, conflicts_with_all = ["listen", "gdb"])]
     pub stdio: bool,
+    /// Serve an editor, which speaks the Debug Adapter Protocol, on standard input and output; with
+    /// --listen, editors on 127.0.0.1:PORT. The editor may name the moment. See docs/editors.md.
+    #[arg(long, conflicts_with_all = ["gdb", "lldb", "commands", "batch", "stdio", "arguments"])]
+    pub dap: bool,
     /// Use files of this machine for what the recording keeps no copy of, even if they are not
     /// those that were recorded. What the debugger shows may then be wrong.
     #[arg(long)]

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod control;
+pub mod dap;
 pub mod debug;
 pub mod ends;
 pub mod expressions;
@@ -45,6 +46,7 @@ pub fn all() -> Vec<Scenario> {
         interrupt::SCENARIOS,
         points::SCENARIOS,
         gdb::SCENARIOS,
+        dap::SCENARIOS,
         expressions::SCENARIOS,
         debug::SCENARIOS,
         bench::SCENARIOS,

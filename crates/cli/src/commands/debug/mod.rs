@@ -1,5 +1,6 @@
 //! `still debug`.
 
+mod dap;
 mod gdb;
 mod lldb;
 
@@ -19,7 +20,13 @@ use stillframe_linux::signals::Interrupts;
 
 /// Starts a debugger on a moment, or serves those that come.
 pub fn run(args: &DebugArgs) -> anyhow::Result<u8> {
-    let opened = open::moment(&args.moment)?;
+    if args.dap {
+        return dap::run(args);
+    }
+    let Some(moment) = &args.moment else {
+        return Err(fail(Code::Usage, "which moment? write REC@N or REC@last"));
+    };
+    let opened = open::moment(moment)?;
     let process = open::process(&opened.recording, opened.id, &args.process)?.id;
     let settings = Settings {
         recording: opened.path,
