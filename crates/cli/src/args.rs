@@ -4,6 +4,7 @@
 pub mod debug;
 pub mod history;
 pub mod retention;
+pub mod stacks;
 #[cfg(feature = "view")]
 pub mod view;
 
@@ -337,10 +338,12 @@ pub struct ShowArgs {
     /// still, ticks not taken, where pages were written. With --json, as JSON.
     #[arg(long)]
     pub account: bool,
+    #[command(flatten)]
+    pub stacks: stacks::StackArgs,
     /// Everything.
     #[arg(
         long,
-        conflicts_with_all = ["tree", "threads", "mappings", "files", "signals", "account"]
+        conflicts_with_all = ["bt", "tree", "threads", "mappings", "files", "signals", "account"]
     )]
     pub all: bool,
 }

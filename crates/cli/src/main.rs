@@ -14,7 +14,6 @@ mod names;
 mod open;
 mod output;
 mod progress;
-mod symbols;
 mod units;
 mod usage;
 

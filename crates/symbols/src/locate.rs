@@ -234,9 +234,11 @@ fn function(
     let names = functions::names(info, unit, die);
     let demangled = names.linkage.as_deref().and_then(demangle::function);
     Function {
+        // A linkage name that is not mangled is the more exact one: glibc's __GI_ names. GDB shows
+        // it, too.
         name: demangled
-            .or(names.plain)
             .or_else(|| names.linkage.clone())
+            .or(names.plain)
             .unwrap_or_else(|| "??".to_owned()),
         linkage: names.linkage,
         unit: number,

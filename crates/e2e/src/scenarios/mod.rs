@@ -19,6 +19,7 @@ pub mod report;
 pub mod retention;
 pub mod signals;
 pub mod space;
+pub mod stacks;
 pub mod survive;
 pub mod torn;
 pub mod tree;
@@ -49,6 +50,7 @@ pub fn all() -> Vec<Scenario> {
         dap::SCENARIOS,
         expressions::SCENARIOS,
         debug::SCENARIOS,
+        stacks::SCENARIOS,
         bench::SCENARIOS,
         report::SCENARIOS,
         retention::SCENARIOS,

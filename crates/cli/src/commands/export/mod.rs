@@ -5,7 +5,7 @@ pub mod place;
 
 use crate::args::ExportArgs;
 use crate::exit::{Code, fail};
-use crate::{open, output, symbols, units};
+use crate::{open, output, units};
 use anyhow::Context as _;
 use content::Export;
 use place::Partial;
@@ -79,7 +79,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<u8> {
     partial.publish(args.force)?;
 
     notes.extend(written.notes);
-    let local = executable.and_then(symbols::unchanged);
+    let local = executable.and_then(stillframe_timeline::machine::unchanged);
     let shown_exe = extracted.as_deref().or(local);
     if shown_exe.is_none() {
         notes.push(match executable {

@@ -5,13 +5,13 @@
 
 use super::{sections, threads, tree};
 use crate::names;
-use crate::symbols::Symbols;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use stillframe_image::{
     CheckpointId, Coverage, Descriptor, Mapping, Point, ProcessImage, SigInfo, SignalAction, Thread,
 };
 use stillframe_store::Recording;
+use stillframe_timeline::View;
 
 #[derive(Serialize)]
 pub(super) struct Moment {
@@ -194,7 +194,7 @@ pub(super) fn moment(
     recording: &Recording,
     id: CheckpointId,
     image: &ProcessImage,
-    symbols: &mut Symbols<'_>,
+    view: &View<'_>,
 ) -> anyhow::Result<Moment> {
     let tick = recording.row(id).map(|row| row.tick);
     Ok(Moment {
@@ -206,11 +206,7 @@ pub(super) fn moment(
         points: recording.points(id)?.iter().map(PointView::of).collect(),
         processes: tree::read(recording, id)?,
         process: process(image),
-        threads: image
-            .threads
-            .iter()
-            .map(|t| thread(image, t, symbols))
-            .collect(),
+        threads: image.threads.iter().map(|t| thread(t, view)).collect(),
         mappings: image
             .space
             .mappings
@@ -292,9 +288,9 @@ fn action(action: &SignalAction) -> ActionView {
     }
 }
 
-fn thread(image: &ProcessImage, thread: &Thread, symbols: &mut Symbols<'_>) -> ThreadView {
+fn thread(thread: &Thread, view: &View<'_>) -> ThreadView {
     let rip = thread.registers.rip;
-    let place = symbols.locate(&image.space, rip);
+    let place = threads::locate(view, rip);
     let symbol = place.as_ref().and_then(|p| p.symbol.clone());
     ThreadView {
         tid: thread.tid,

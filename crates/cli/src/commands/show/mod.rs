@@ -3,6 +3,7 @@
 mod account;
 mod json;
 mod sections;
+mod stacks;
 mod threads;
 mod tree;
 
@@ -10,11 +11,12 @@ pub(super) use json::PointView;
 pub(super) use sections::permissions;
 
 use crate::args::ShowArgs;
-use crate::symbols::Symbols;
 use crate::{names, open, output, units};
 use std::io::{self, Write};
+use std::sync::Arc;
 use stillframe_image::{CheckpointId, Point, ProcessImage, SigInfo};
 use stillframe_store::Recording;
+use stillframe_timeline::{Machine, View};
 
 /// Which sections to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,7 @@ struct Wanted {
     points: bool,
     account: bool,
     threads: bool,
+    stacks: bool,
     mappings: bool,
     files: bool,
     signals: bool,
@@ -34,7 +37,8 @@ struct Wanted {
 
 impl Wanted {
     fn of(args: &ShowArgs) -> Self {
-        let of_process = args.threads || args.mappings || args.files || args.signals;
+        let of_process =
+            args.stacks.bt || args.threads || args.mappings || args.files || args.signals;
         let some = of_process || args.tree || args.account;
         let chosen = args.process.pid.is_some() || args.process.process.is_some();
         Self {
@@ -42,6 +46,7 @@ impl Wanted {
             points: !some,
             account: args.account || args.all,
             threads: args.threads || !some,
+            stacks: args.stacks.bt,
             mappings: args.mappings || !some,
             files: args.files || !some,
             signals: args.signals || !some,
@@ -55,7 +60,11 @@ impl Wanted {
 /// Shows one moment.
 pub fn run(args: &ShowArgs) -> anyhow::Result<u8> {
     let opened = open::moment(&args.moment)?;
-    let (recording, id) = (&opened.recording, opened.id);
+    let machine = Machine::new(
+        Arc::new(opened.recording),
+        stacks::options(&args.stacks.debug),
+    );
+    let (recording, id) = (&**machine.recording(), opened.id);
     let name = opened.path.to_string_lossy();
     let wanted = Wanted::of(args);
     if args.account && args.json {
@@ -63,10 +72,13 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let image = &open::process(recording, id, &args.process)?;
-    let memory = recording.memory(id, image.id)?;
-    let mut symbols = Symbols::new(recording, &memory);
+    let view = &machine.at(id, image.id)?;
+    if args.json && wanted.stacks {
+        output::json(&stacks::view(view, id, image, &args.stacks)?)?;
+        return Ok(0);
+    }
     if args.json {
-        let moment = json::moment(recording, id, image, &mut symbols)?;
+        let moment = json::moment(recording, id, image, view)?;
         output::json(&moment)?;
         return Ok(0);
     }
@@ -85,7 +97,10 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<u8> {
         sections::process(&mut out, image, id, wanted.detail)?;
     }
     if wanted.threads {
-        threads::print(&mut out, image, &mut symbols, wanted.detail)?;
+        threads::print(&mut out, image, view, wanted.detail)?;
+    }
+    if wanted.stacks {
+        stacks::print(&mut out, view, image, &args.stacks)?;
     }
     if wanted.mappings {
         sections::mappings(&mut out, image)?;
@@ -94,7 +109,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<u8> {
         sections::files(&mut out, image)?;
     }
     if wanted.signals {
-        signals(&mut out, image, &mut symbols)?;
+        signals(&mut out, image, view)?;
     }
     if wanted.gaps {
         sections::gaps(&mut out, image)?;
@@ -170,11 +185,7 @@ fn describe_signal(info: &SigInfo) -> String {
     text
 }
 
-fn signals(
-    out: &mut impl Write,
-    image: &ProcessImage,
-    symbols: &mut Symbols<'_>,
-) -> io::Result<()> {
+fn signals(out: &mut impl Write, image: &ProcessImage, view: &View<'_>) -> io::Result<()> {
     writeln!(out, "\nsignals")?;
     for thread in &image.threads {
         if thread.blocked != 0 {
@@ -217,7 +228,7 @@ fn signals(
                 "caught, by a handler that could not be read".to_owned()
             }
             address => {
-                format!("{address:#x} {}", threads::place(symbols, image, address))
+                format!("{address:#x} {}", threads::place(view, address))
             }
         };
         write!(

@@ -2,9 +2,9 @@
 
 use crate::names::syscalls;
 use crate::output;
-use crate::symbols::{Place, Symbols};
 use std::io::{self, Write};
-use stillframe_image::{ProcessImage, Registers, Thread};
+use stillframe_image::{Mapping, ProcessImage, Registers, Thread};
+use stillframe_timeline::View;
 
 /// With more threads than this, registers are printed only when asked for.
 const FEW: usize = 8;
@@ -75,9 +75,30 @@ pub(super) fn call(r: &Registers) -> Option<Call> {
     })
 }
 
+/// An address described.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place<'a> {
+    /// The mapping that holds it.
+    pub mapping: &'a Mapping,
+    /// Offset into the file of the mapping, or into the mapping if it has none.
+    pub offset: u64,
+    /// Function or object that holds it, and the distance from its start.
+    pub symbol: Option<(String, u64)>,
+}
+
+/// Where an address is; `None` if nothing is mapped there. Symbol tables are enough for it.
+pub(super) fn locate<'v>(view: &'v View<'_>, address: u64) -> Option<Place<'v>> {
+    let mapping = view.layout().mapping_at(address)?;
+    Some(Place {
+        mapping,
+        offset: (address - mapping.start).saturating_add(mapping.offset),
+        symbol: view.program().symbol(address),
+    })
+}
+
 /// `main+0x12 (/bin/prog+0x1139)`, or less, as far as it is known.
-pub(super) fn place(symbols: &mut Symbols<'_>, image: &ProcessImage, address: u64) -> String {
-    describe(symbols.locate(&image.space, address).as_ref())
+pub(super) fn place(view: &View<'_>, address: u64) -> String {
+    describe(locate(view, address).as_ref())
 }
 
 fn describe(place: Option<&Place<'_>>) -> String {
@@ -101,14 +122,14 @@ fn describe(place: Option<&Place<'_>>) -> String {
 pub(super) fn print(
     out: &mut impl Write,
     image: &ProcessImage,
-    symbols: &mut Symbols<'_>,
+    view: &View<'_>,
     detail: bool,
 ) -> io::Result<()> {
     let threads = &image.threads;
     writeln!(out, "\nthreads: {}", threads.len())?;
     let registers = detail || threads.len() <= FEW;
     for thread in threads {
-        one(out, image, thread, symbols)?;
+        one(out, thread, view)?;
         if registers {
             print_registers(out, thread)?;
         }
@@ -119,13 +140,8 @@ pub(super) fn print(
     Ok(())
 }
 
-fn one(
-    out: &mut impl Write,
-    image: &ProcessImage,
-    thread: &Thread,
-    symbols: &mut Symbols<'_>,
-) -> io::Result<()> {
-    let at = place(symbols, image, thread.registers.rip);
+fn one(out: &mut impl Write, thread: &Thread, view: &View<'_>) -> io::Result<()> {
+    let at = place(view, thread.registers.rip);
     writeln!(
         out,
         "  {:<8} {:<16} {:#x} {at}",
