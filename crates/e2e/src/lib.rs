@@ -18,6 +18,7 @@ pub mod runner;
 pub mod scenarios;
 pub mod still;
 pub mod terminal;
+pub mod truth;
 
 use anyhow::Result;
 

@@ -123,7 +123,9 @@ pub fn target(name: &str) -> Result<PathBuf> {
         _ => bail!("{name}: no compiler is known for .{kind}"),
     };
     let mut text = std::fs::read(&source).with_context(|| source.display().to_string())?;
-    text.extend(std::fs::read(sources().join("common.h")).unwrap_or_default());
+    for header in ["common.h", "planted.h"] {
+        text.extend(std::fs::read(sources().join(header)).unwrap_or_default());
+    }
     text.extend(format!("{compiler:?}").bytes());
     let points = workspace().join("crates/points/src");
     for file in [

@@ -5,13 +5,14 @@
  * and status 1. `addr NAME HEX` lines tell an outside checker where to look. */
 #ifndef COMMON_H
 #define COMMON_H
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,15 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __cplusplus
+#include <atomic>
+using std::atomic_int;
+using std::atomic_load_explicit;
+using std::atomic_store;
+using std::memory_order_relaxed;
+#else
+#include <stdatomic.h>
+#endif
 
 #define PAGE 4096UL
 

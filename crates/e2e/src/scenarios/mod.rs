@@ -8,11 +8,13 @@ pub mod ends;
 pub mod expressions;
 pub mod follow;
 pub mod gdb;
+pub mod history;
 pub mod input;
 pub mod instant;
 pub mod interrupt;
 pub mod loads;
 pub mod paranoid;
+pub mod planted;
 pub mod points;
 pub mod privilege;
 pub mod report;
@@ -51,6 +53,7 @@ pub fn all() -> Vec<Scenario> {
         expressions::SCENARIOS,
         debug::SCENARIOS,
         stacks::SCENARIOS,
+        history::SCENARIOS,
         bench::SCENARIOS,
         report::SCENARIOS,
         retention::SCENARIOS,
