@@ -8,7 +8,6 @@
 //! apart; a checkpoint in that gap (seldom) has two possible answers for the variables of that store.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use std::collections::BTreeMap;
 use std::path::Path;
 use stillframe_image::SpaceId;
 use stillframe_store::Recording;
@@ -238,17 +237,31 @@ impl Truth {
         }
         Ok(known)
     }
+}
 
-    /// Several expressions at every checkpoint, by name.
-    ///
-    /// # Errors
-    /// As [`Truth::of_expression`].
-    pub fn of_expressions(&self, names: &[&str]) -> Result<BTreeMap<String, Vec<Known>>> {
-        names
-            .iter()
-            .map(|n| Ok(((*n).to_owned(), self.of_expression(n)?)))
-            .collect()
+/// A value without what differs between those who print it: an address before a text, the scope of
+/// an enumerator, spaces, the way to write a fraction, a truth value as a number.
+pub fn plain(value: &str) -> String {
+    let value = value.trim();
+    if let Some(at) = value.find(['"', '\'']) {
+        return value[at..].to_owned();
     }
+    if let Ok(number) = value.parse::<i128>() {
+        return number.to_string();
+    }
+    if let Ok(number) = value.parse::<f64>() {
+        return number.to_string();
+    }
+    match value {
+        "true" => return "1".to_owned(),
+        "false" => return "0".to_owned(),
+        _ => {}
+    }
+    let mut out = String::new();
+    for word in value.split_inclusive(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
+        out.push_str(word.rsplit("::").next().unwrap_or(word).trim());
+    }
+    out
 }
 
 /// Holds an answer (at which checkpoints the value changed, and to what; the first one with the
@@ -289,22 +302,56 @@ pub fn same_history(truth: &[Known], answer: &[(u64, String)]) -> Result<()> {
     }
 }
 
-/// The checkpoints at which a condition holds, as ranges of numbers (first, last); with those at
-/// which it may or may not.
-pub fn holds(truth: &[Known], condition: impl Fn(&str) -> bool) -> (Vec<bool>, Vec<usize>) {
-    let mut open = Vec::new();
-    let held = truth
-        .iter()
-        .enumerate()
-        .map(|(i, known)| {
-            let now = condition(&known.value);
-            if known.or.as_ref().is_some_and(|o| condition(o) != now) {
-                open.push(i);
-            }
-            now
-        })
-        .collect();
-    (held, open)
+/// What separates the values in [`both`].
+pub const AND: char = '\u{1}';
+
+/// Two expressions at once: their values, with [`AND`] between them.
+pub fn both(a: &[Known], b: &[Known]) -> Vec<Known> {
+    let pair = |a: &str, b: &str| format!("{a}{AND}{b}");
+    let each = a.iter().zip(b).map(|(a, b)| Known {
+        value: pair(&a.value, &b.value),
+        // One store is in question, so it is there for both of them or for neither.
+        or: (a.or.is_some() || b.or.is_some()).then(|| {
+            pair(
+                a.or.as_ref().unwrap_or(&a.value),
+                b.or.as_ref().unwrap_or(&b.value),
+            )
+        }),
+    });
+    each.collect()
+}
+
+/// At which checkpoints a condition on values holds; `None` where the truth leaves it open.
+pub fn holds(truth: &[Known], condition: impl Fn(&str) -> bool) -> Vec<Option<bool>> {
+    let each = truth.iter().map(|known| {
+        let now = condition(&known.value);
+        let other = known.or.as_ref().is_none_or(|o| condition(o) == now);
+        other.then_some(now)
+    });
+    each.collect()
+}
+
+/// Holds stretches of checkpoints (first and last of each) to the truth.
+///
+/// # Errors
+/// With the first checkpoint at which they differ, or if stretches overlap or touch.
+pub fn same_stretches(truth: &[Option<bool>], stretches: &[(u64, u64)]) -> Result<()> {
+    for pair in stretches.windows(2) {
+        ensure!(pair[0].1 + 1 < pair[1].0, "they touch or overlap: {pair:?}");
+    }
+    for (id, known) in (0u64..).zip(truth) {
+        let next = stretches.partition_point(|s| s.1 < id);
+        let reported = stretches.get(next).is_some_and(|s| s.0 <= id);
+        ensure!(
+            known.is_none_or(|k| k == reported),
+            "checkpoint {id}: reported {reported}"
+        );
+    }
+    ensure!(
+        stretches.last().is_none_or(|s| s.1 < truth.len() as u64),
+        "beyond the end"
+    );
+    Ok(())
 }
 
 #[cfg(test)]
@@ -353,6 +400,23 @@ mod tests {
     }
 
     #[test]
+    fn values_are_compared_without_trimmings() {
+        for (a, b) in [
+            ("0x55 \"alpha :: x\"", "\"alpha :: x\""),
+            ("plant::Phase::Running", "Running"),
+            ("planted::Shape::Circle{radius: 5}", "Circle{radius:5}"),
+            ("core::option::Option<u32>::Some(3)", "Some(3)"),
+            ("97 'a'", "'a'"),
+            ("1.50", "1.5"),
+            ("true", "1"),
+            ("-7", "-7"),
+        ] {
+            assert_eq!(plain(a), plain(b), "{a}");
+        }
+        assert_ne!(plain("1"), plain("-1"));
+    }
+
+    #[test]
     fn answers_are_held_to_the_truth() {
         let truth = truth(&[12, 25, 31, 33, 50]).of_expression("a").unwrap();
         let answer = |changes: &[(u64, &str)]| -> Vec<(u64, String)> {
@@ -375,8 +439,14 @@ mod tests {
         ] {
             assert!(same_history(&truth, &answer(bad)).is_err(), "{bad:?}");
         }
-        let (held, open) = holds(&truth, |v| v == "2");
-        assert_eq!(held, [false, false, false, true, true]);
-        assert_eq!(open, [2]);
+        let held = holds(&truth, |v| v == "2");
+        let no = Some(false);
+        assert_eq!(held, [no, no, None, Some(true), Some(true)]);
+        for good in [(2, 4), (3, 4)] {
+            same_stretches(&held, &[good]).unwrap();
+        }
+        for bad in [&[][..], &[(1, 4)], &[(4, 4)], &[(3, 3), (4, 4)], &[(3, 5)]] {
+            assert!(same_stretches(&held, bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -6,6 +6,7 @@ pub mod dap;
 pub mod debug;
 pub mod ends;
 pub mod expressions;
+pub mod find;
 pub mod follow;
 pub mod gdb;
 pub mod history;
@@ -54,6 +55,7 @@ pub fn all() -> Vec<Scenario> {
         debug::SCENARIOS,
         stacks::SCENARIOS,
         history::SCENARIOS,
+        find::SCENARIOS,
         bench::SCENARIOS,
         report::SCENARIOS,
         retention::SCENARIOS,

@@ -1,7 +1,7 @@
 //! Recordings of the programs with a planted history (targets/planted.*), with the truth about them.
 
 use crate::process::{PATIENCE, Running, command};
-use crate::truth::{Log, Truth};
+use crate::truth::{Known, Log, Truth, plain};
 use crate::{Length, place, still};
 use anyhow::{Context as _, Result, ensure};
 use std::path::PathBuf;
@@ -89,6 +89,19 @@ impl Planted {
             line.with_context(|| prefix.clone())?.trim(),
             16,
         )?)
+    }
+
+    /// What a name is at every checkpoint, in plain words.
+    ///
+    /// # Errors
+    /// If the program never told of it.
+    pub fn plain_truth(&self, name: &str) -> Result<Vec<Known>> {
+        let known = self.truth.of_expression(name)?;
+        let each = known.into_iter().map(|k| Known {
+            value: plain(&k.value),
+            or: k.or.as_deref().map(plain),
+        });
+        Ok(each.collect())
     }
 
     /// For the line of the result.
