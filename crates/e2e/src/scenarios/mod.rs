@@ -15,6 +15,7 @@ pub mod instant;
 pub mod interrupt;
 pub mod loads;
 pub mod paranoid;
+pub mod past;
 pub mod planted;
 pub mod points;
 pub mod privilege;
@@ -56,6 +57,7 @@ pub fn all() -> Vec<Scenario> {
         stacks::SCENARIOS,
         history::SCENARIOS,
         find::SCENARIOS,
+        past::SCENARIOS,
         bench::SCENARIOS,
         report::SCENARIOS,
         retention::SCENARIOS,
