@@ -18,6 +18,8 @@ pub enum BenchCommand {
     Capture(Box<CaptureBench>),
     /// Compute what each policy for hot pages would have cost, from what was written when.
     Policies(PoliciesBench),
+    /// Measure what questions about the past cost, on a long recording of a big process.
+    History(Box<HistoryBench>),
     /// Be a workload: print `ready PID`, then do what each line `go UNITS` on stdin says.
     #[command(hide = true)]
     Target(TargetArgs),
@@ -127,6 +129,37 @@ pub struct PoliciesBench {
     /// Recordings made with `--account full --speculate none`; made-up runs without.
     #[arg(value_name = "REC", value_hint = ValueHint::DirPath)]
     pub recordings: Vec<PathBuf>,
+    /// Write everything as JSON into this file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub json: Option<PathBuf>,
+}
+
+/// `still bench history`.
+#[derive(Clone, Debug, Args)]
+pub struct HistoryBench {
+    /// The recording: used if it is there and long enough, else made there and kept. Without it, one
+    /// is made in a temporary directory and removed.
+    #[arg(long, value_name = "REC", value_hint = ValueHint::DirPath)]
+    pub recording: Option<PathBuf>,
+    /// Checkpoints of the recording, at least.
+    #[arg(long, value_name = "N", default_value = "20000", value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    pub checkpoints: u32,
+    /// Memory of the process, MiB.
+    #[arg(long, value_name = "N", default_value = "512", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub mib: u32,
+    /// Checkpoints per second at which it is recorded.
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = rate)]
+    pub hz: f64,
+    /// How often each thing is measured, all of them in turn.
+    #[arg(long, value_name = "N", default_value = "9", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Cores exported for GDB to look through; what all checkpoints would take is computed from
+    /// these.
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub cores: u32,
+    /// Do not measure GDB.
+    #[arg(long)]
+    pub no_peers: bool,
     /// Write everything as JSON into this file.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub json: Option<PathBuf>,

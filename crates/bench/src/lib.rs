@@ -11,6 +11,7 @@ pub mod accounts;
 pub mod args;
 mod capture;
 pub mod figures;
+mod history;
 pub mod load;
 pub mod marks;
 pub mod measure;
@@ -33,6 +34,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     match &args.command {
         BenchCommand::Capture(args) => capture::run(args),
         BenchCommand::Policies(args) => policies::run(args),
+        BenchCommand::History(args) => history::run(args),
         BenchCommand::Target(args) => targets::serve(args),
     }
 }

@@ -48,7 +48,8 @@ pub struct Mark {
     pub verdict: Verdict,
 }
 
-fn mark(
+/// Holds a figure to its mark: (what was measured, whether that is at or beyond the mark).
+pub(crate) fn mark(
     figure: impl Into<String>,
     mark: impl Into<String>,
     measured: Option<(String, bool)>,

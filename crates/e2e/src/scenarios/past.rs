@@ -66,7 +66,7 @@ fn noted(events: &mut Vec<Event>, value: u64, change: impl FnOnce() -> Result<()
         value,
     });
     // So that there are several checkpoints to a change, and changes without a checkpoint between.
-    if value % 3 == 0 {
+    if value.is_multiple_of(3) {
         std::thread::sleep(Duration::from_millis(4));
     }
     Ok(())
