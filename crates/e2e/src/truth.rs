@@ -124,7 +124,15 @@ pub struct Known {
 impl Known {
     /// Whether a value is right.
     pub fn allows(&self, value: &str) -> bool {
-        self.value == value || self.or.as_deref() == Some(value)
+        same(&self.value, value) || self.or.as_deref().is_some_and(|o| same(o, value))
+    }
+}
+
+/// Whether a value that is shown is the true one: long texts are cut, and say so.
+fn same(truth: &str, shown: &str) -> bool {
+    match shown.strip_suffix("\"...") {
+        Some(begin) => truth.starts_with(begin),
+        None => truth == shown,
     }
 }
 
@@ -242,9 +250,21 @@ impl Truth {
 /// A value without what differs between those who print it: an address before a text, the scope of
 /// an enumerator, spaces, the way to write a fraction, a truth value as a number.
 pub fn plain(value: &str) -> String {
-    let value = value.trim();
+    let mut value = value.trim();
+    // A reference: (int &) @0x55d0: 7
+    if let Some((_, to)) = value
+        .split_once("&) @0x")
+        .and_then(|(_, v)| v.split_once(": "))
+    {
+        value = to;
+    }
     if let Some(at) = value.find(['"', '\'']) {
-        return value[at..].to_owned();
+        return value[at..].replace("\\000", "");
+    }
+    // What an option holds may be wrapped in structures of one number.
+    if let Some((_, inner)) = value.split_once("Some(") {
+        let inner = inner.rsplit('(').next().unwrap_or(inner);
+        return format!("Some({})", inner.trim_end_matches(')'));
     }
     if let Ok(number) = value.parse::<i128>() {
         return number.to_string();
@@ -407,6 +427,12 @@ mod tests {
             ("planted::Shape::Circle{radius: 5}", "Circle{radius:5}"),
             ("core::option::Option<u32>::Some(3)", "Some(3)"),
             ("97 'a'", "'a'"),
+            ("(int &) @0x55d0: 7", "7"),
+            ("\"ab\\000\"", "\"ab\""),
+            (
+                "Option<NonZero<u32>> Some(NonZero<u32>(NonZeroU32Inner(3)))",
+                "Some(3)",
+            ),
             ("1.50", "1.5"),
             ("true", "1"),
             ("-7", "-7"),
@@ -414,6 +440,7 @@ mod tests {
             assert_eq!(plain(a), plain(b), "{a}");
         }
         assert_ne!(plain("1"), plain("-1"));
+        assert!(same("\"abcd\"", "\"ab\"...") && !same("\"abcd\"", "\"ac\"..."));
     }
 
     #[test]

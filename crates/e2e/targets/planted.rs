@@ -232,6 +232,8 @@ fn main() {
             _ => Shape::Circle { radius: 5 },
         };
     }
+    // As they are in memory, so that the compiler takes none of them apart or away.
+    std::hint::black_box((&raw mut SIZES, &raw mut LABEL, &raw mut TITLE, &raw mut SHAPE));
     for (name, value) in [
         ("COUNT", "0"), ("QUEUE.len", "0"), ("QUEUE.weight", "0"), ("TOTAL", "9223372036854775808"),
         ("PHASE", "Idle"), ("CHOICE", "None"), ("SHAPE", "Circle{radius:5}"),

@@ -187,6 +187,12 @@ fn shown(value: &stillframe_symbols::Value, scope: &Scope<'_>) -> Result<Value, 
         return Err(fault.to_string());
     }
     let whole = value.display(scope, &Style::default());
+    // What is not there as a whole is no value; of a structure some members may be.
+    if whole.starts_with('<')
+        && let Err(why) = value.bytes(scope)
+    {
+        return Err(why.to_string());
+    }
     let as_built = whole == value.display(scope, &Style::default().raw());
     let mut content = whole.into_bytes();
     if as_built && let Ok(bytes) = value.bytes(scope) {

@@ -39,6 +39,10 @@ pub struct ScopeArgs {
     /// is no value.
     #[arg(long, value_name = "NAME", conflicts_with = "frame")]
     pub function: Option<String>,
+    /// A directory with separate debug files (.build-id/xx/yy.debug), searched before
+    /// /usr/lib/debug; may be repeated.
+    #[arg(long = "debug-dir", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub directories: Vec<PathBuf>,
 }
 
 /// `still history`.

@@ -42,7 +42,8 @@ struct WriteLine {
 /// Prints what was found; exit code 10 if nothing was.
 pub fn run(args: &FindArgs) -> anyhow::Result<u8> {
     let recording = Arc::new(open::recording(&args.recording)?);
-    let machine = Machine::new(Arc::clone(&recording), Options::default());
+    let options = Options::with_directories(args.scope.directories.iter().cloned());
+    let machine = Machine::new(Arc::clone(&recording), options);
     let range = range(&recording, &args.ask)?;
     let past = past(&recording, &args.ask.process, &range)?;
     let mut control = Control::new("searching", args.ask.limit)?;

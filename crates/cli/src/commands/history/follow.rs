@@ -81,7 +81,8 @@ struct Line {
 /// Prints each change.
 pub fn run(args: &HistoryArgs) -> anyhow::Result<u8> {
     let recording = Arc::new(open::recording(&args.recording)?);
-    let machine = Machine::new(Arc::clone(&recording), Options::default());
+    let options = Options::with_directories(args.scope.directories.iter().cloned());
+    let machine = Machine::new(Arc::clone(&recording), options);
     let range = range(&recording, &args.ask)?;
     let past = past(&recording, &args.ask.process, &range)?;
     let question = question::value(&machine, &args.expression, &args.scope)?;
