@@ -261,6 +261,9 @@ pub fn plain(value: &str) -> String {
     if let Some(at) = value.find(['"', '\'']) {
         return value[at..].replace("\\000", "");
     }
+    if value.ends_with("None") {
+        return "None".to_owned();
+    }
     // What an option holds may be wrapped in structures of one number.
     if let Some((_, inner)) = value.split_once("Some(") {
         let inner = inner.rsplit('(').next().unwrap_or(inner);
@@ -433,6 +436,7 @@ mod tests {
                 "Option<NonZero<u32>> Some(NonZero<u32>(NonZeroU32Inner(3)))",
                 "Some(3)",
             ),
+            ("Option<NonZero<u32>> None", "None"),
             ("1.50", "1.5"),
             ("true", "1"),
             ("-7", "-7"),
