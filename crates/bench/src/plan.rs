@@ -296,7 +296,9 @@ mod tests {
         all.extend(args);
         match Typed::try_parse_from(all).unwrap().command {
             BenchCommand::Capture(args) => Plan::new(&args),
-            BenchCommand::Policies(_) | BenchCommand::Target(_) => panic!("another command"),
+            BenchCommand::Policies(_) | BenchCommand::History(_) | BenchCommand::Target(_) => {
+                panic!("another command")
+            }
         }
     }
 
