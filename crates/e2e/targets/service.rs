@@ -43,8 +43,11 @@ fn serve(stream: TcpStream) -> std::io::Result<()> {
         let line = line?;
         let mut words = line.split(' ');
         match (words.next(), words.next(), words.next().and_then(|n| n.parse().ok())) {
-            (Some("add"), Some(name), Some(amount)) => writeln!(out, "{}", add(name, amount))?,
-            _ => writeln!(out, "what?")?,
+            (Some("add"), Some(name), Some(amount)) => {
+                // In one piece: two small ones wait for each other on the way.
+                out.write_all(format!("{}\n", add(name, amount)).as_bytes())?;
+            }
+            _ => out.write_all(b"what?\n")?,
         }
     }
     Ok(())

@@ -83,6 +83,9 @@ enum Held {
 
 #[derive(Debug, Default)]
 struct Caches {
+    /// Positions, first and last, between which the mappings are the same: where that was looked for
+    /// last. A walk asks again at every change, and mappings seldom change.
+    stretch: Option<(usize, usize)>,
     parts: HashMap<usize, Parts>,
     layouts: HashMap<usize, (Part, Arc<AddressSpace>)>,
     tracks: HashMap<(PageNumber, u64), Rc<Track>>,
@@ -292,8 +295,15 @@ impl<'a> Past<'a> {
     /// # Errors
     /// Damage.
     pub fn layout_until(&self, at: usize) -> Result<usize, Error> {
+        if let Some((from, to)) = self.caches.borrow().stretch
+            && (from..=to).contains(&at)
+        {
+            return Ok(to);
+        }
         let part = self.parts(at)?.layout;
-        self.last_such(at, |p| Ok(self.parts(p)?.layout == part))
+        let to = self.last_such(at, |p| Ok(self.parts(p)?.layout == part))?;
+        self.caches.borrow_mut().stretch = Some((at, to));
+        Ok(to)
     }
 
     /// The first position that shares its mappings with `at` and all between.

@@ -5,6 +5,7 @@ use crate::args::HistoryBench;
 use crate::load::PATIENCE;
 use crate::process::{Running, file, program, tail, wait_for};
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -100,6 +101,16 @@ pub fn recording(args: &HistoryBench, path: &Path, say: &mut dyn FnMut(&str)) ->
     places.subject(Some(begun.elapsed().as_secs_f64()))
 }
 
+/// Between two looks at the recording.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The program, once it has written its memory.
+fn ready(said: &Path) -> Option<Pid> {
+    let said = std::fs::read_to_string(said).ok()?;
+    let pid = said.lines().find_map(|l| l.strip_prefix("ready "))?;
+    pid.parse().ok().and_then(Pid::from_raw)
+}
+
 fn make(args: &HistoryBench, places: &Places, seconds: f64) -> Result<()> {
     let errors = places.said.with_extension("errors");
     let mut command = Command::new(std::env::current_exe().context("our own executable")?);
@@ -109,10 +120,10 @@ fn make(args: &HistoryBench, places: &Places, seconds: f64) -> Result<()> {
         .arg(&places.recording)
         .arg("--")
         .arg(&places.program)
-        // Its time begins once it has written its memory; the recorder is never ahead of it.
+        // Its time begins when it is told so; some checkpoints are made before that.
         .args([
             args.mib.to_string(),
-            seconds.to_string(),
+            (seconds * 0.8).to_string(),
             CHANGES.to_string(),
         ])
         .stdin(Stdio::null())
@@ -122,32 +133,32 @@ fn make(args: &HistoryBench, places: &Places, seconds: f64) -> Result<()> {
     let wanted = u64::from(args.checkpoints);
     let patience = PATIENCE + Duration::from_secs_f64(seconds * 4.0);
     let mut opened: Option<Recording> = None;
+    let (mut before, mut program) = (0, None);
     let made = wait_for("all the checkpoints", patience, || {
         if let Some(status) = recorder.child().try_wait()? {
             bail!("the recorder ended with {status}: {}", tail(&errors));
         }
         // Looking costs the recorder processor time where there is little.
-        std::thread::sleep(Duration::from_millis(200));
-        match &mut opened {
-            Some(recording) => {
-                recording.refresh()?;
-                Ok(recording.rows().len() as u64 >= wanted)
-            }
+        std::thread::sleep(LOOK);
+        let Some(recording) = &mut opened else {
             // There is nothing to open at first.
-            none => {
-                *none = Recording::open(&places.recording).ok();
-                Ok(false)
+            opened = Recording::open(&places.recording).ok();
+            return Ok(false);
+        };
+        recording.refresh()?;
+        let now = recording.rows().len();
+        let keeps_up = (now - before) as f64 > args.hz * LOOK.as_secs_f64() / 2.0;
+        before = now;
+        if program.is_none() && keeps_up {
+            program = ready(&places.said);
+            if let Some(pid) = program {
+                kill_process(pid, Signal::USR1).context("telling the program to begin")?;
             }
         }
+        Ok(now as u64 >= wanted && program.is_some())
     });
-    let said = std::fs::read_to_string(&places.said)?;
-    let pid = said
-        .lines()
-        .find_map(|l| l.strip_prefix("ready ")?.parse::<i32>().ok())
-        .and_then(rustix::process::Pid::from_raw);
-    if let Some(pid) = pid {
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-            .context("ending the program")?;
+    if let Some(pid) = program {
+        kill_process(pid, Signal::TERM).context("ending the program")?;
     }
     made?;
     let status = recorder.wait(patience)?;

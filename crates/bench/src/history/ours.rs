@@ -2,15 +2,18 @@
 //! command as a user would.
 
 use super::{Measure, Subject};
-use crate::process::{Running, file, status_bytes, tail};
+use crate::process::{Running, file, program, status_bytes, tail};
 use anyhow::{Context as _, Result, ensure};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stillframe_image::SpaceId;
 use stillframe_store::Recording;
+use stillframe_timeline::machine::Options;
 use stillframe_timeline::{
-    Answer, Asked, Comparison, Direction, Past, Question, Raw, Step, Walk, find,
+    Answer, Asked, Comparison, Direction, Expression, Machine, Past, Question, Raw, Seen, Step,
+    Walk, find,
 };
 
 /// Longest that one command may take.
@@ -52,7 +55,10 @@ fn everywhere(recording: &Recording, address: u64) -> Result<(u64, f64)> {
 }
 
 /// The same with what a walk has at hand (looked-up versions, decoded pages), but asking everywhere.
-fn everywhere_cached(recording: &Recording, question: &Raw) -> Result<(u64, f64)> {
+fn asked_everywhere(
+    recording: &Recording,
+    question: &impl Question<Answer = Answer>,
+) -> Result<(u64, f64)> {
     let begun = Instant::now();
     let past = Past::new(recording, SpaceId(0))?;
     let (mut before, mut changes): (Option<Answer>, u64) = (None, 0);
@@ -75,17 +81,17 @@ pub fn library<'a>(subject: &'a Subject, positions: u64) -> Vec<Measure<'a>> {
         ensure!(recording.rows().len() as u64 == positions, "it has grown");
         Ok(ms(begun))
     }));
+    let changes = u64::from(super::maker::CHANGES);
+    let enough = move |found: u64| {
+        // Mapped and written for the first time before that; anything else is wrong.
+        ensure!(
+            (changes..changes + 4).contains(&found),
+            "{found} changes of {changes}"
+        );
+        Ok(())
+    };
     for (name, address) in [("alone", subject.alone), ("among", subject.among)] {
         let question = format!("i64@{address:#x}");
-        let changes = u64::from(super::maker::CHANGES);
-        let enough = move |found: u64| {
-            // Mapped and written for the first time before that; anything else is wrong.
-            ensure!(
-                (changes..changes + 4).contains(&found),
-                "{found} changes of {changes}"
-            );
-            Ok(())
-        };
         let text = question.clone();
         all.push(Measure::new(
             &format!("history {name}"),
@@ -109,9 +115,47 @@ pub fn library<'a>(subject: &'a Subject, positions: u64) -> Vec<Measure<'a>> {
             &format!("history {name}"),
             "every checkpoint, cached",
             move || {
-                let (found, took) = everywhere_cached(&open()?, &raw(&question)?)?;
+                let (found, took) = asked_everywhere(&open()?, &raw(&question)?)?;
                 enough(found)?;
                 Ok(took)
+            },
+        ));
+    }
+    all.push(Measure::new(
+        "stacks of a random moment",
+        "warm",
+        stacks(subject),
+    ));
+    if program("gdb").is_some() {
+        let watch = "reverse-continue, watchpoint";
+        all.push(Measure::new(watch, "in GDB", move || reverse(subject)));
+    }
+    for (how, changed, loaded) in [
+        ("by what changed", true, false),
+        ("every checkpoint", false, false),
+        ("by what changed, loaded", true, true),
+        ("every checkpoint, loaded", false, true),
+    ] {
+        all.push(Measure::new(
+            "history of the variable alone.value",
+            how,
+            move || {
+                let recording = Arc::new(open()?);
+                let machine = Machine::new(Arc::clone(&recording), Options::default());
+                let mut begun = Instant::now();
+                let question = Expression::parse(&machine, "alone.value", Seen::default())?;
+                if loaded {
+                    let past = Past::new(&recording, SpaceId(0))?;
+                    question.ask(&Asked::new(&past, *past.life().end()));
+                    begun = Instant::now();
+                }
+                let (found, _) = if changed {
+                    walk(&recording, &question)?
+                } else {
+                    asked_everywhere(&recording, &question)?
+                };
+                enough(found)?;
+                Ok(ms(begun))
             },
         ));
     }
@@ -149,6 +193,76 @@ pub fn library<'a>(subject: &'a Subject, positions: u64) -> Vec<Measure<'a>> {
         }));
     }
     all
+}
+
+/// Call stacks of all threads at a moment that was not looked at before, by a machine that has
+/// loaded the modules.
+fn stacks(subject: &Subject) -> impl FnMut() -> Result<f64> + '_ {
+    let mut warm: Option<Machine> = None;
+    let mut turn = 0u64;
+    move || {
+        let machine = match &mut warm {
+            Some(machine) => machine,
+            none => {
+                let recording = Arc::new(Recording::open(&subject.recording)?);
+                let machine = Machine::new(recording, Options::default());
+                walked(&machine, 1)?;
+                none.insert(machine)
+            }
+        };
+        turn += 1;
+        let begun = Instant::now();
+        let frames = walked(machine, turn * 7_919_317)?;
+        ensure!(frames > 40, "only {frames} frames of four threads");
+        Ok(ms(begun))
+    }
+}
+
+/// Frames of all threads in the later half of a recording, `number` choosing where.
+fn walked(machine: &Machine, number: u64) -> Result<usize> {
+    let rows = machine.recording().rows();
+    let half = rows.len() as u64 / 2;
+    let at = half + number % (half - half / 8).max(1);
+    let row = rows.get(at as usize).context("no such checkpoint")?;
+    let view = machine.at(row.id, SpaceId(0))?;
+    let mut frames = 0;
+    for thread in view.threads()? {
+        let stack = view.frames(thread.tid)?;
+        frames += stack.len();
+        for frame in &stack {
+            // What a backtrace shows of it is part of the question.
+            let _ = view.program().locate(frame.pc);
+        }
+    }
+    Ok(frames)
+}
+
+/// From near the end of the recording back to the last change of a watched variable, as GDB's user waits
+/// for it.
+fn reverse(subject: &Subject) -> Result<f64> {
+    let moment = format!("{}@-2s", subject.recording.display());
+    let dir = tempfile::tempdir()?;
+    let now = "python import time; begun = time.time()";
+    let took = "python print('took', (time.time() - begun) * 1000)";
+    let mut words = vec!["debug", &moment, "--batch"];
+    for line in [
+        "watch alone.value",
+        now,
+        "reverse-continue",
+        took,
+        "print alone.value",
+    ] {
+        words.extend(["-c", line]);
+    }
+    let (said, _, _) = command(&words, dir.path())?;
+    let changed = super::maker::CHANGES - 1;
+    ensure!(
+        said.contains(&format!("New value = {changed}")) || said.contains(&format!("= {changed}")),
+        "GDB did not come to the last change: {said:?}"
+    );
+    said.lines()
+        .find_map(|l| l.strip_prefix("took ")?.trim().parse().ok())
+        .with_context(|| format!("GDB did not say how long it took: {said:?}"))
 }
 
 /// A command as it is typed; `@` stands for a moment, another each time.

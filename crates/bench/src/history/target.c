@@ -3,7 +3,8 @@
  *
  *   target MIB SECONDS CHANGES
  *
- * It says `ready PID` once all its memory has been written, then runs until SIGTERM. `alone.value`, on
+ * It says `ready PID` once all its memory has been written, begins at SIGUSR1 (the recorder first has to
+ * store all that), and runs until SIGTERM. `alone.value`, on
  * a page of its own, and `shared.among`, on a page that is written all the time, change CHANGES times
  * each, spread over the first SECONDS; `hot` and the queue change all the time. At its end it prints
  * `ok ALONE AMONG HOT`. */
@@ -26,9 +27,10 @@ struct { volatile long value; char rest[PAGE - 8]; } __attribute__((aligned(4096
 struct { volatile long among; volatile long busy[64]; } __attribute__((aligned(4096))) shared;
 volatile long hot;
 struct queue *queue;
-static volatile sig_atomic_t stop;
+static volatile sig_atomic_t stop, go;
 
 static void on_term(int sig) { (void)sig; stop = 1; }
+static void on_go(int sig) { (void)sig; go = 1; }
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -93,6 +95,8 @@ int main(int argc, char **argv) {
     memset(&action, 0, sizeof action);
     action.sa_handler = on_term;
     sigaction(SIGTERM, &action, NULL);
+    action.sa_handler = on_go;
+    sigaction(SIGUSR1, &action, NULL);
     pthread_t threads[3];
     for (long i = 0; i < 3; i++)
         if (pthread_create(&threads[i], NULL, worker, (void *)i) != 0) return 1;
@@ -100,6 +104,7 @@ int main(int argc, char **argv) {
            (unsigned long)&shared.among, (unsigned long)&hot);
     printf("ready %d\n", (int)getpid());
     fflush(stdout);
+    while (!go && !stop) rest(1000);
     work(memory, pages, seconds, changes);
     stop = 1;
     for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
