@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use stillframe_image::*;
 use stillframe_store::retention::{Change, Retainer};
@@ -147,6 +147,8 @@ pub struct Model {
     pub remaining: Vec<u64>,
     ended: Vec<u32>,
     appeared: bool,
+    /// Pages put for the checkpoint to come.
+    put: BTreeSet<(u32, u64)>,
 }
 
 impl Model {
@@ -175,6 +177,7 @@ impl Model {
             remaining: Vec::new(),
             ended: Vec::new(),
             appeared: false,
+            put: BTreeSet::new(),
         }
     }
 
@@ -192,6 +195,7 @@ impl Model {
         let (number, content) = (PageNumber(BASE + page), held.content.clone());
         let writer = self.writer.as_mut().unwrap();
         writer.page(SpaceId(process), number, &content).unwrap();
+        self.put.insert((process, page));
     }
 
     fn write(&mut self, process: u32, address: u64, bytes: &[u8]) {
@@ -257,7 +261,7 @@ impl Model {
                     if written {
                         content[0x100] = 7;
                     }
-                    let was = there.pages.insert(
+                    there.pages.insert(
                         page,
                         Held {
                             since: next,
@@ -265,8 +269,9 @@ impl Model {
                             content,
                         },
                     );
-                    // What was put for this checkpoint before is of the memory that is gone.
-                    if written || was.is_some_and(|w| !w.omitted) {
+                    // What was put for this checkpoint before is of the memory that is gone, even if
+                    // something else, or nothing, was there in between.
+                    if written || self.put.contains(&(process, page)) {
                         self.put(process, page);
                     }
                 }
@@ -341,6 +346,7 @@ impl Model {
         };
         let marks = if self.appeared { Marks::FORK } else { Marks(0) };
         self.appeared = false;
+        self.put.clear();
         let tick = Tick {
             at_ns: id * 10_000_000,
             marks,
