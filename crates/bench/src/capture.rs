@@ -7,7 +7,7 @@ use crate::measure::Bench;
 use crate::peers;
 use crate::plan::{Plan, Way};
 use crate::recorder::wall_ns;
-use crate::report::{Absent, Machine, Report};
+use crate::report::{self, Absent, Machine, Report};
 use anyhow::{Context as _, Result, bail};
 use std::io::Write as _;
 use std::time::Instant;
@@ -98,14 +98,7 @@ pub fn run(args: &CaptureBench) -> Result<()> {
         skipped,
         failed,
     };
-    if let Some(path) = &args.json {
-        let mut text = serde_json::to_vec_pretty(&report)?;
-        text.push(b'\n');
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    let mut out = std::io::stdout().lock();
-    out.write_all(report.text()?.as_bytes())?;
-    out.flush()?;
+    report::publish(&report, &report.text()?, args.json.as_deref())?;
     match report.failed.len() {
         0 => Ok(()),
         n => bail!(

@@ -3,8 +3,27 @@
 use crate::marks::{Mark, Verdict};
 use crate::measure::{Cell, WayResult};
 use crate::peers::Peer;
+use anyhow::Context as _;
 use serde::Serialize;
 use std::fmt::{self, Write};
+use std::io::Write as _;
+use std::path::Path;
+
+/// Writes a report as JSON into a file, if one was asked for, and its text to standard output.
+///
+/// # Errors
+/// If one of them cannot be written.
+pub fn publish(report: &impl Serialize, text: &str, json: Option<&Path>) -> anyhow::Result<()> {
+    if let Some(path) = json {
+        let mut all = serde_json::to_vec_pretty(report)?;
+        all.push(b'\n');
+        std::fs::write(path, all).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
 
 /// The machine it was measured on.
 #[derive(Clone, Debug, Serialize)]

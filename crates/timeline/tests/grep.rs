@@ -125,8 +125,7 @@ proptest! {
         cut in (0usize..20, 0usize..20),
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let mut model = Model::new(&dir.path().join("r.still"));
-        model.step(&Step::Map { process: 0, page: 0, n: PAGES, written: true });
+        let mut model = Model::mapped(&dir.path().join("r.still"));
         for step in &steps {
             model.step(step);
         }
@@ -147,13 +146,7 @@ proptest! {
 #[test]
 fn each_version_is_searched_once() {
     let dir = tempfile::tempdir().unwrap();
-    let mut model = Model::new(&dir.path().join("r.still"));
-    model.step(&Step::Map {
-        process: 0,
-        page: 0,
-        n: PAGES,
-        written: true,
-    });
+    let mut model = Model::mapped(&dir.path().join("r.still"));
     for i in 0..100u8 {
         if i % 10 == 5 {
             model.step(&Step::Word {

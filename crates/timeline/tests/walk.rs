@@ -299,8 +299,7 @@ proptest! {
         cut in (0usize..20, 0usize..20),
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let mut model = Model::new(&dir.path().join("r.still"));
-        model.step(&Step::Map { process: 0, page: 0, n: PAGES, written: true });
+        let mut model = Model::mapped(&dir.path().join("r.still"));
         for step in &steps {
             model.step(step);
         }
@@ -329,13 +328,7 @@ proptest! {
 #[test]
 fn a_walk_that_was_stopped_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let mut model = Model::new(&dir.path().join("r.still"));
-    model.step(&Step::Map {
-        process: 0,
-        page: 0,
-        n: PAGES,
-        written: true,
-    });
+    let mut model = Model::mapped(&dir.path().join("r.still"));
     for i in 0..50u8 {
         model.step(&Step::Word {
             process: 0,
@@ -369,13 +362,7 @@ fn a_walk_that_was_stopped_goes_on() {
 #[test]
 fn what_stays_the_same_is_not_asked_again() {
     let dir = tempfile::tempdir().unwrap();
-    let mut model = Model::new(&dir.path().join("r.still"));
-    model.step(&Step::Map {
-        process: 0,
-        page: 0,
-        n: PAGES,
-        written: true,
-    });
+    let mut model = Model::mapped(&dir.path().join("r.still"));
     for i in 0..400u32 {
         // The page changes all the time, the word seldom; another page not at all.
         model.step(&Step::Poke {

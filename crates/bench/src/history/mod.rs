@@ -12,7 +12,7 @@ mod ours;
 use crate::args::HistoryBench;
 use crate::marks::{Mark, Verdict, mark};
 use crate::recorder::wall_ns;
-use crate::report::{Absent, Machine};
+use crate::report::{self, Absent, Machine};
 use crate::stats::Spread;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Serialize;
@@ -215,14 +215,7 @@ pub fn run(args: &HistoryBench) -> Result<()> {
         skipped,
         failed,
     };
-    if let Some(path) = &args.json {
-        let mut text = serde_json::to_vec_pretty(&report)?;
-        text.push(b'\n');
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    let mut out = std::io::stdout().lock();
-    out.write_all(report.text()?.as_bytes())?;
-    out.flush()?;
+    report::publish(&report, &report.text()?, args.json.as_deref())?;
     match report.failed.len() {
         0 => Ok(()),
         n => bail!("{n} things could not be measured"),

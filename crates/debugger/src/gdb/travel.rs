@@ -186,18 +186,9 @@ pub fn forward<P: Past>(
     if plan.breaks.is_empty() {
         return Ok(stop);
     }
-    for there in at + 1..=stop.0 {
-        if there == stop.0 && stop.1 != Halt::End {
-            break;
-        }
-        if let Some(tid) = stands(past, plan, there)? {
-            return Ok((there, Halt::Break(tid)));
-        }
-        if there.is_multiple_of(64) && (road.interrupted)() {
-            return Ok((there, Halt::Interrupted));
-        }
-    }
-    Ok(stop)
+    // Where it stops anyway needs no look.
+    let end = stop.0 + usize::from(stop.1 == Halt::End);
+    Ok(breaks(past, plan, at + 1..end, road)?.unwrap_or(stop))
 }
 
 /// Goes back until something happens. A change of watched bytes ends it where they still have, or
@@ -229,18 +220,27 @@ pub fn backward<P: Past>(
     if plan.breaks.is_empty() {
         return Ok(stop);
     }
-    for there in (stop.0..at).rev() {
-        if there == stop.0 && stop.1 != Halt::Begin {
-            break;
-        }
+    // Where it stops anyway needs no look.
+    let begin = stop.0 + usize::from(stop.1 != Halt::Begin);
+    Ok(breaks(past, plan, (begin..at).rev(), road)?.unwrap_or(stop))
+}
+
+/// The first of these positions with a thread at a breakpoint, or where it is interrupted.
+fn breaks<P: Past>(
+    past: &P,
+    plan: &Plan,
+    positions: impl Iterator<Item = usize>,
+    road: &mut Road<'_>,
+) -> Result<Option<(usize, Halt)>, P::Error> {
+    for there in positions {
         if let Some(tid) = stands(past, plan, there)? {
-            return Ok((there, Halt::Break(tid)));
+            return Ok(Some((there, Halt::Break(tid))));
         }
         if there.is_multiple_of(64) && (road.interrupted)() {
-            return Ok((there, Halt::Interrupted));
+            return Ok(Some((there, Halt::Interrupted)));
         }
     }
-    Ok(stop)
+    Ok(None)
 }
 
 fn stands<P: Past>(past: &P, plan: &Plan, at: usize) -> Result<Option<u32>, P::Error> {

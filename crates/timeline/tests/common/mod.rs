@@ -181,6 +181,18 @@ impl Model {
         }
     }
 
+    /// One whose first process has all its pages.
+    pub fn mapped(dir: &Path) -> Self {
+        let mut model = Self::new(dir);
+        model.step(&Step::Map {
+            process: 0,
+            page: 0,
+            n: PAGES,
+            written: true,
+        });
+        model
+    }
+
     fn next(&self) -> u64 {
         self.all.len() as u64
     }
