@@ -15,6 +15,13 @@ pub fn kill(pid: u32) {
     }
 }
 
+/// Sends a signal to a process of ours. Nothing is reported: it may be gone already.
+pub fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
 /// Waits for a launched program to end, passing on the signals that are sent to us, as any wrapper
 /// does; those that the terminal sends reach it without us.
 ///

@@ -109,6 +109,16 @@ pub enum Error {
         /// Its error.
         source: io::Error,
     },
+    /// A call made in a process that is being put together failed.
+    #[error("{call} made in thread {tid}: {source}")]
+    Call {
+        /// The call.
+        call: &'static str,
+        /// In which thread.
+        tid: u32,
+        /// Its error.
+        source: io::Error,
+    },
     /// An injected call did not come back.
     #[error("thread {tid} did not come back from an injected call; it will finish it by itself")]
     Stuck {
@@ -179,6 +189,7 @@ impl Error {
         match self {
             Self::Syscall { source, .. }
             | Self::Injected { source, .. }
+            | Self::Call { source, .. }
             | Self::Bpf { source, .. } => source.raw_os_error(),
             _ => None,
         }

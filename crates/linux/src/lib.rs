@@ -2,10 +2,11 @@
 //!
 //! Everything that must be asked of the kernel about another process is asked here, and so all of
 //! the product's `unsafe` lives here: ptrace as a typestate ([`ptrace`]), a whole process held
-//! under it ([`tracee`]), system calls made inside it that leave no trace ([`inject`]); which pages
-//! were written ([`uffd`], [`pagemap`], [`bpf`]) and copying them ([`copy`]). The crates above see plain
+//! under it ([`tracee`]), system calls made inside it that leave no trace ([`inject`]) or that make
+//! it another one ([`remote`]); which pages were written ([`uffd`], [`pagemap`], [`bpf`]) and copying them ([`copy`]). The crates above see plain
 //! Rust.
 
+pub mod blank;
 pub mod bpf;
 pub mod child;
 pub mod copy;
@@ -18,6 +19,7 @@ pub mod launch;
 pub mod pagemap;
 pub mod proc;
 pub mod ptrace;
+pub mod remote;
 pub mod sched;
 pub mod signals;
 pub mod softdirty;

@@ -189,6 +189,25 @@ pub(super) fn get_xstate(tid: u32, buffer: &mut Vec<u8>) -> Result<()> {
     }
 }
 
+/// Sets the XSAVE area. What the bytes do not cover goes to its initial state.
+pub(super) fn set_xstate(tid: u32, bytes: &[u8]) -> Result<()> {
+    let iov = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast::<c_void>(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: `iov` describes `bytes`, which the kernel only reads for SETREGSET.
+    unsafe {
+        request(
+            "PTRACE_SETREGSET",
+            libc::PTRACE_SETREGSET,
+            tid,
+            NT_X86_XSTATE,
+            (&raw const iov) as usize,
+        )?;
+    }
+    Ok(())
+}
+
 /// Whether the thread runs with a user shadow stack.
 pub(super) fn has_shadow_stack(tid: u32) -> Result<bool> {
     let mut word = [0u8; 8];

@@ -181,6 +181,11 @@ impl Stopped {
         raw::get_xstate(self.tid, buffer)
     }
 
+    /// Sets the XSAVE area.
+    pub(crate) fn set_xstate(&self, bytes: &[u8]) -> Result<()> {
+        raw::set_xstate(self.tid, bytes)
+    }
+
     /// Whether a user shadow stack is active.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use stillframe_image::{Registers, RobustList, Rseq, SigInfo, Thread};
 /// All threads of a process, stopped. Dropping it resumes them, those held for an event excepted.
 #[derive(Debug)]
 pub struct Halt<'a> {
-    tracee: &'a mut Tracee,
+    pub(super) tracee: &'a mut Tracee,
     stopped_at: Instant,
     resumed: bool,
 }
@@ -74,6 +74,12 @@ impl<'a> Halt<'a> {
     pub fn resume(mut self) -> Result<()> {
         self.resumed = true;
         self.tracee.let_run()
+    }
+
+    /// Leaves all threads as they stand: the next stop finds them stopped, and they have not run an
+    /// instruction until then.
+    pub fn stay(mut self) {
+        self.resumed = true;
     }
 
     /// One stopped thread.
@@ -219,7 +225,12 @@ impl<'a> Halt<'a> {
         done
     }
 
-    fn run_until(
+    /// Ends the interruptions of our own system calls that waiting for a thread needs.
+    pub(crate) fn rest(&self) {
+        self.tracee.bell.rest();
+    }
+
+    pub(super) fn run_until(
         &mut self,
         tid: u32,
         how: Resume,

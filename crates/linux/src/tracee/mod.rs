@@ -22,6 +22,7 @@ mod events;
 mod family;
 mod halt;
 mod points;
+mod put;
 mod stalls;
 mod status;
 mod stop;

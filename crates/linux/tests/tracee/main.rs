@@ -16,6 +16,7 @@ mod family;
 mod injecting;
 mod killed;
 mod measure;
+mod remoting;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         attaching::TESTS,
         events::TESTS,
         injecting::TESTS,
+        remoting::TESTS,
         killed::TESTS,
         family::TESTS,
     ]
