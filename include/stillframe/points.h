@@ -22,6 +22,10 @@
 
 #include <stdint.h>
 
+#ifdef STILLFRAME_INPROC_H /* inproc.h has a checkpoint of its own; its long name stays */
+#undef still_checkpoint
+#endif
+
 #if defined(__linux__) && defined(__x86_64__) && defined(__LP64__) && defined(__ELF__) && \
     defined(__GNUC__)
 #define STILLFRAME_POINTS_WORK 1

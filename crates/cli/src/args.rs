@@ -82,6 +82,13 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Measure what recording costs on this machine.
     Bench(stillframe_bench::BenchArgs),
+    /// Compile C as cc does, so that the program can take checkpoints of itself (docs/inproc.md).
+    Cc(stillframe_instrument::args::CcArgs),
+    /// The same for C++, as c++ does.
+    #[command(name = "c++")]
+    Cxx(stillframe_instrument::args::CcArgs),
+    /// Programs that take checkpoints of themselves: what is covered, the compiler pass, figures.
+    Inproc(stillframe_instrument::args::InprocArgs),
     /// Print a completion script for a shell.
     Completions(CompletionsArgs),
     /// Write the manual pages into a directory.

@@ -1,0 +1,324 @@
+//! What a thread's checkpoints consist of. The layout is known to assembly (and to code that the
+//! compiler pass emits): the first fields must stay where they are.
+
+use crate::{granule, sys};
+use core::arch::{asm, global_asm};
+use core::sync::atomic::AtomicU64;
+
+/// Most checkpoints inside each other in one thread.
+pub const DEPTH: usize = 24;
+
+/// Bytes reserved for a thread's log: addresses only, memory is taken as it is written.
+pub const LOG: usize = 1 << 36;
+const POINTERS: usize = 1 << 32;
+const STACKS: usize = 1 << 28;
+
+/// One checkpoint that has not ended. The registers come first, for assembly.
+#[repr(C)]
+pub struct Frame {
+    pub rsp: usize,
+    pub rip: usize,
+    pub rbx: usize,
+    pub rbp: usize,
+    pub r12: usize,
+    pub r13: usize,
+    pub r14: usize,
+    pub r15: usize,
+    pub tag: u8,
+    /// Whether the function that took it may return (closure form): nothing of the stack is copied.
+    pub closed: u8,
+    /// One past the part of the stack that was copied; the function has returned if the stack
+    /// pointer is there.
+    pub anchor: usize,
+    pub log: usize,
+    pub stack: usize,
+    pub new: usize,
+    pub gone: usize,
+    pub locks: usize,
+    pub mask: u64,
+    pub conflicts: u64,
+}
+
+#[repr(C, align(64))]
+pub struct Thread {
+    /// Where the next entry of the log goes.
+    pub top: usize,
+    /// The last place where one fits; 0 outside of checkpoints.
+    pub end: usize,
+    pub base: usize,
+    /// The tag of the innermost level; 0 outside of checkpoints.
+    pub tag: u8,
+    /// Nothing may be rolled back in the middle of what the runtime does now.
+    pub busy: u8,
+    pub prepared: u8,
+    pub refused: u8,
+    /// Checkpoints that have not ended.
+    pub depth: u32,
+    /// The frame that the next checkpoint takes; assembly writes registers into it.
+    pub next: *mut Frame,
+    pub stack: usize,
+    pub stack_base: usize,
+    pub new: usize,
+    pub new_base: usize,
+    pub gone: usize,
+    pub gone_base: usize,
+    pub locks: usize,
+    pub locks_base: usize,
+    pub mask: u64,
+    pub reason: i32,
+    pub noted: i32,
+    pub fault: usize,
+    pub conflicts: u64,
+    pub conflict_at: usize,
+    /// Recoveries from faults since the last commit.
+    pub recoveries: u32,
+    pub quiet: u32,
+    /// Whether blocks of rolled-back levels wait for the end of those outside.
+    pub dead: u32,
+    pub high: usize,
+    pub region: usize,
+    pub region_bytes: usize,
+    pub alternate: usize,
+    pub checkpoints: u64,
+    pub rollbacks: u64,
+    pub undone: u64,
+    /// One more than there may be levels: assembly writes registers before the depth is looked at.
+    pub frames: [Frame; DEPTH + 1],
+}
+
+pub const ROOM: usize = 8192;
+const _: () = assert!(size_of::<Thread>() <= ROOM);
+
+#[cfg(granule = "line")]
+global_asm!(
+    ".pushsection .bss.still,\"aw\",@nobits",
+    ".balign 64",
+    ".globl __still_thread",
+    ".globl __still_tag",
+    ".type __still_thread,@object",
+    ".size __still_thread,{room}",
+    ".type __still_tag,@object",
+    ".size __still_tag,1",
+    ".globl __still_line",
+    ".set __still_line,__still_thread",
+    "__still_thread: .zero 24",
+    "__still_tag: .zero {room} - 24",
+    ".popsection",
+    room = const ROOM,
+);
+#[cfg(not(granule = "line"))]
+global_asm!(
+    ".pushsection .tbss.still,\"awT\",@nobits",
+    ".balign 64",
+    ".globl __still_thread",
+    ".globl __still_tag",
+    ".type __still_thread,@object",
+    ".size __still_thread,{room}",
+    ".type __still_tag,@object",
+    ".size __still_tag,1",
+    "__still_thread: .zero 24",
+    "__still_tag: .zero {room} - 24",
+    ".popsection",
+    ".pushsection .rodata.still,\"a\"",
+    ".globl __still_word",
+    "__still_word: .zero 8",
+    ".popsection",
+    room = const ROOM,
+);
+
+/// The state of this thread.
+#[inline(always)]
+pub fn me() -> *mut Thread {
+    let thread: *mut Thread;
+    #[cfg(granule = "line")]
+    // SAFETY: the address of a static object.
+    unsafe {
+        asm!("lea {0}, [rip + __still_thread]", out(reg) thread,
+             options(nostack, nomem, preserves_flags, pure));
+    }
+    #[cfg(not(granule = "line"))]
+    // SAFETY: the address of a thread-local object in the executable (local-exec model).
+    unsafe {
+        asm!("mov {0}, fs:0", "lea {0}, [{0} + __still_thread@tpoff]", out(reg) thread,
+             options(nostack, readonly, preserves_flags, pure));
+    }
+    thread
+}
+
+/// Tags in use, by threads and depths: bit n of the four words. 0 is never given.
+static TAGS: [AtomicU64; 4] = [
+    AtomicU64::new(1),
+    AtomicU64::new(0),
+    AtomicU64::new(0),
+    AtomicU64::new(0),
+];
+
+/// A tag that nobody has; 0 if there is none.
+fn take_tag() -> u8 {
+    use core::sync::atomic::Ordering::Relaxed;
+    let mut index = 0;
+    for word in &TAGS {
+        loop {
+            let seen = word.load(Relaxed);
+            if seen == u64::MAX {
+                break;
+            }
+            let bit = (!seen).trailing_zeros();
+            if word
+                .compare_exchange(seen, seen | 1 << bit, Relaxed, Relaxed)
+                .is_ok()
+            {
+                return (index * 64 + bit) as u8;
+            }
+        }
+        index += 1;
+    }
+    0
+}
+
+fn give_tag(tag: u8) {
+    use core::sync::atomic::Ordering::Relaxed;
+    let mut index = 0;
+    for word in &TAGS {
+        if index == u32::from(tag) / 64 {
+            word.fetch_and(!(1 << (tag % 64)), Relaxed);
+        }
+        index += 1;
+    }
+}
+
+/// Whether a tag belongs to a level of this thread.
+///
+/// # Safety
+/// `t` is this thread's.
+pub unsafe fn mine(t: *mut Thread, tag: u8) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut frame = (&raw mut (*t).frames).cast::<Frame>();
+        while frame < (*t).next {
+            if (*frame).tag == tag {
+                return true;
+            }
+            frame = frame.add(1);
+        }
+    }
+    false
+}
+
+/// Whether a tag belongs to a level that this thread has or had.
+///
+/// # Safety
+/// `t` is this thread's.
+pub unsafe fn ever_mine(t: *mut Thread, tag: u8) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut frame = (&raw mut (*t).frames).cast::<Frame>();
+        let end = frame.add(DEPTH);
+        while frame < end && (*frame).tag != 0 {
+            if (*frame).tag == tag {
+                return true;
+            }
+            frame = frame.add(1);
+        }
+    }
+    false
+}
+
+/// Gives the thread its regions. False if there is no room for them.
+///
+/// # Safety
+/// `t` is this thread's.
+pub unsafe fn prepare(t: *mut Thread) -> bool {
+    let mut log = LOG;
+    let mut bytes;
+    let mut at;
+    loop {
+        bytes = log + 3 * POINTERS + STACKS;
+        at = sys::reserve(bytes);
+        if at != 0 {
+            break;
+        }
+        // A limit on addresses (ulimit -v): make do with less.
+        log /= 4;
+        if log < 1 << 24 {
+            return false;
+        }
+    }
+    sys::large_pages(at, log);
+    // SAFETY: the caller's promise; the regions are new.
+    unsafe {
+        (*t).region = at;
+        (*t).region_bytes = bytes;
+        (*t).base = at;
+        (*t).top = at;
+        (*t).stack_base = at + log;
+        (*t).stack = at + log;
+        (*t).new_base = at + log + STACKS;
+        (*t).new = (*t).new_base;
+        (*t).gone_base = (*t).new_base + POINTERS;
+        (*t).gone = (*t).gone_base;
+        (*t).locks_base = (*t).gone_base + POINTERS;
+        (*t).locks = (*t).locks_base;
+        (*t).next = (&raw mut (*t).frames).cast();
+        (*t).mask = sys::mask();
+        (*t).prepared = 1;
+    }
+    crate::thread::entered(t);
+    // SAFETY: this thread's.
+    unsafe { crate::fault::alternate(t) };
+    true
+}
+
+/// One past the last byte of the log.
+///
+/// # Safety
+/// `t` is prepared.
+pub unsafe fn log_end(t: *mut Thread) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { (*t).stack_base - 2 * (granule::SIZE + 8) }
+}
+
+/// Whether saved stack of so many bytes fits.
+///
+/// # Safety
+/// `t` is prepared.
+pub unsafe fn stack_fits(t: *mut Thread, bytes: usize) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { (*t).new_base - (*t).stack > bytes }
+}
+
+/// Makes sure that the frame at the current depth has a tag.
+///
+/// # Safety
+/// `t` is prepared.
+pub unsafe fn tag_for(t: *mut Thread, frame: *mut Frame) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let _ = t;
+        if (*frame).tag == 0 {
+            (*frame).tag = take_tag();
+        }
+        (*frame).tag != 0
+    }
+}
+
+/// Ends the thread's state; its checkpoints were committed before.
+///
+/// # Safety
+/// `t` is this thread's, prepared, with depth 0.
+pub unsafe fn leave(t: *mut Thread) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut frame = (&raw mut (*t).frames).cast::<Frame>();
+        let end = frame.add(DEPTH);
+        while frame < end {
+            if (*frame).tag != 0 {
+                give_tag((*frame).tag);
+                (*frame).tag = 0;
+            }
+            frame = frame.add(1);
+        }
+        (*t).prepared = 0;
+        sys::unmap((*t).region, (*t).region_bytes);
+    }
+}
