@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod asked;
+pub mod bisect;
 pub mod diff;
 mod error;
 pub mod expression;

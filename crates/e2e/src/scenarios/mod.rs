@@ -13,6 +13,7 @@ pub mod history;
 pub mod input;
 pub mod instant;
 pub mod interrupt;
+pub mod last_good;
 pub mod loads;
 pub mod paranoid;
 pub mod past;
@@ -58,6 +59,7 @@ pub fn all() -> Vec<Scenario> {
         history::SCENARIOS,
         find::SCENARIOS,
         past::SCENARIOS,
+        last_good::SCENARIOS,
         bench::SCENARIOS,
         report::SCENARIOS,
         retention::SCENARIOS,

@@ -32,6 +32,15 @@ use stillframe_timeline::past::position;
 
 /// The positions that `--from` and `--to` mean.
 fn range(recording: &Recording, args: &AskArgs) -> anyhow::Result<RangeInclusive<usize>> {
+    between(recording, &args.from, &args.to)
+}
+
+/// The positions of two moments and of all between them; the ends, where none is given.
+pub(super) fn between(
+    recording: &Recording,
+    from: &Option<String>,
+    to: &Option<String>,
+) -> anyhow::Result<RangeInclusive<usize>> {
     let resolve = |text: &Option<String>| -> anyhow::Result<Option<usize>> {
         let Some(text) = text else { return Ok(None) };
         let moment: Moment = text.parse()?;
@@ -39,7 +48,7 @@ fn range(recording: &Recording, args: &AskArgs) -> anyhow::Result<RangeInclusive
     };
     let last = recording.rows().len().checked_sub(1);
     let last = last.ok_or_else(|| fail(Code::Recording, "the recording holds no checkpoints"))?;
-    let range = resolve(&args.from)?.unwrap_or(0)..=resolve(&args.to)?.unwrap_or(last);
+    let range = resolve(from)?.unwrap_or(0)..=resolve(to)?.unwrap_or(last);
     if range.is_empty() {
         return Err(stillframe_timeline::Error::Empty.into());
     }
