@@ -11,6 +11,7 @@ mod control;
 mod courtesy;
 mod engine;
 mod error;
+mod files;
 mod hot;
 mod layout;
 mod ledger;
@@ -33,6 +34,7 @@ mod tracker;
 mod witness;
 
 pub use error::Error;
+pub use files::FilesPolicy;
 pub use options::{Copying, Options, Precopy, TrackerChoice};
 pub use paranoid::Findings;
 pub use session::{Observer, Report, record};

@@ -1,5 +1,6 @@
 //! What the user asked of a recording.
 
+use crate::files::FilesPolicy;
 use std::path::PathBuf;
 use std::time::Duration;
 use stillframe_store::retention::Bound;
@@ -74,6 +75,8 @@ pub struct Options {
     pub paranoid: bool,
     /// Keep a copy of the executable and of every other mapped file in the recording.
     pub objects: bool,
+    /// What is recorded of files that the target writes.
+    pub files: FilesPolicy,
     /// Memory for previous contents of pages, bytes.
     pub shadow_bytes: u64,
     /// zstd level.
@@ -103,6 +106,7 @@ impl Default for Options {
             exact_account: false,
             paranoid: false,
             objects: true,
+            files: FilesPolicy::default(),
             shadow_bytes: 1 << 30,
             level: 1,
             shared_limit: 1 << 30,

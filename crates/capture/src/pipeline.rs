@@ -6,6 +6,7 @@
 //! cannot keep up, ticks are skipped, and neither memory nor the target's stalls grow. Batches go
 //! back and forth, so that in steady state nothing is allocated.
 
+use crate::files::{Content, FilesPolicy, Keeper, Taken};
 use crate::Error;
 use crate::courtesy::Courtesy;
 use crate::paranoid::{Checker, Witness};
@@ -16,10 +17,10 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use stillframe_image::{Checkpoint, PAGE_SIZE, PageNumber, SpaceId, Tick};
+use stillframe_image::{Checkpoint, CheckpointId, PAGE_SIZE, PageNumber, SpaceId, Tick, WrittenFile};
 use stillframe_linux::copy::PageArena;
 use stillframe_store::{Committed, Summary, Writer};
 
@@ -67,6 +68,12 @@ enum Message {
         inode: u64,
         file: File,
     },
+    Files {
+        taken: Vec<Taken>,
+        dropped: Vec<SpaceId>,
+        now: CheckpointId,
+        bytes: u64,
+    },
     Commit {
         checkpoint: Box<Checkpoint>,
         tick: Tick,
@@ -79,6 +86,8 @@ enum Message {
 struct Gauge {
     bytes: AtomicU64,
     commits: AtomicU64,
+    /// No more content of files is kept.
+    full: AtomicBool,
 }
 
 /// The capture thread's end of the pipeline.
@@ -98,7 +107,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// If the operating system gives no thread or socket pair.
-    pub fn start(writer: Writer, checker: Option<Checker>) -> std::io::Result<Self> {
+    pub fn start(
+        writer: Writer,
+        checker: Option<Checker>,
+        files: FilesPolicy,
+    ) -> std::io::Result<Self> {
         let (sender, receiver) = unbounded();
         let (spare_sender, spare) = bounded(8);
         let (done_sender, done) = unbounded();
@@ -114,6 +127,8 @@ impl Pipeline {
             gauge: Arc::clone(&gauge),
             courtesy: courtesy.clone(),
             objects: HashMap::new(),
+            keeper: Keeper::new(files),
+            files: Vec::new(),
         };
         let thread = std::thread::Builder::new()
             .name("still-store".into())
@@ -218,6 +233,30 @@ impl Pipeline {
         });
     }
 
+    /// Whether no more content of files is kept.
+    pub fn files_are_full(&self) -> bool {
+        self.gauge.full.load(Ordering::Relaxed)
+    }
+
+    /// Hands over the files of checkpoint `now`, and which are watched no more.
+    pub fn files(&self, taken: Vec<Taken>, dropped: Vec<SpaceId>, now: CheckpointId) {
+        if taken.is_empty() && dropped.is_empty() {
+            return;
+        }
+        let copied = taken.iter().map(|t| match &t.content {
+            Content::Copy(bytes) => bytes.len() as u64,
+            _ => 0,
+        });
+        let bytes = copied.sum();
+        self.gauge.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.send(Message::Files {
+            taken,
+            dropped,
+            now,
+            bytes,
+        });
+    }
+
     /// Commits the checkpoint whose pages were handed over before.
     pub fn commit(&self, checkpoint: Box<Checkpoint>, tick: Tick, witnesses: Vec<Witness>) {
         self.gauge.commits.fetch_add(1, Ordering::Relaxed);
@@ -262,6 +301,9 @@ struct Store {
     gauge: Arc<Gauge>,
     courtesy: Courtesy,
     objects: HashMap<((u32, u32), u64), [u8; 32]>,
+    keeper: Keeper,
+    /// Of the checkpoint being made.
+    files: Vec<WrittenFile>,
 }
 
 impl Store {
@@ -286,6 +328,18 @@ impl Store {
                     inode,
                     file,
                 } => self.object(device, inode, file)?,
+                Message::Files {
+                    taken,
+                    dropped,
+                    now,
+                    bytes,
+                } => {
+                    self.files = self.keeper.keep(taken, now, &mut self.writer)?;
+                    self.keeper.forget(&dropped);
+                    self.gauge.bytes.fetch_sub(bytes, Ordering::Relaxed);
+                    let full = self.keeper.is_full();
+                    self.gauge.full.store(full, Ordering::Relaxed);
+                }
                 Message::Commit {
                     checkpoint,
                     tick,
@@ -342,6 +396,7 @@ impl Store {
         for file in processes.flat_map(|p| &mut p.space.files) {
             file.object = self.objects.get(&(file.device, file.inode)).copied();
         }
+        checkpoint.files = std::mem::take(&mut self.files);
         let committed = self.writer.commit(&checkpoint, tick)?;
         self.gauge.commits.fetch_sub(1, Ordering::Relaxed);
         if let Some(checker) = &self.checker {

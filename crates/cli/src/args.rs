@@ -1,8 +1,10 @@
 //! What was typed. Values are checked for form here and nothing else happens: no file is looked
 //! at, no process, no clock. What the values mean is for [`crate::commands`].
 
+pub mod check;
 pub mod debug;
 pub mod history;
+pub mod last_good;
 pub mod retention;
 pub mod stacks;
 #[cfg(feature = "view")]
@@ -16,6 +18,7 @@ use retention::{PruneArgs, RmArgs, SquashArgs, TagArgs};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
+use stillframe_capture::FilesPolicy;
 use stillframe_store::retention::Bound;
 
 /// Record a running program many times a second, and open any moment of it.
@@ -55,6 +58,10 @@ pub enum Command {
     Find(FindArgs),
     /// Find bytes, text or a number anywhere in memory: where, and from when to when.
     Grep(GrepArgs),
+    /// Say what would be different if a moment were restored here and now.
+    Check(check::CheckArgs),
+    /// Find the last moment that passes a command, by halves.
+    LastGood(last_good::LastGoodArgs),
     /// Say what differs between two moments.
     Diff(DiffArgs),
     /// Move through a recording in the terminal: a timeline, threads with source, watched expressions.
@@ -140,6 +147,11 @@ pub struct CaptureArgs {
     /// the same files exist.
     #[arg(long)]
     pub no_objects: bool,
+    /// What is recorded of files that the target writes: ignore (nothing), check (size, times, hashes
+    /// of small ones), version (their content at each checkpoint, up to 1GiB of changes), version=SIZE.
+    /// See docs/files.md.
+    #[arg(long, value_name = "ignore|check|version[=SIZE]", default_value = "check", value_parser = files)]
+    pub files: FilesPolicy,
     /// Memory for the previous contents of pages, against which differences are stored, e.g.
     /// 256MiB. 0 stores every page whole.
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
@@ -189,6 +201,21 @@ pub struct CaptureArgs {
     /// Print the summary as JSON on stdout when the recording ends.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Bytes of changed content of files that are kept if no number is given.
+const FILES_BUDGET: u64 = 1 << 30;
+
+fn files(text: &str) -> Result<FilesPolicy, String> {
+    match text.split_once('=') {
+        None if text == "ignore" => Ok(FilesPolicy::Ignore),
+        None if text == "check" => Ok(FilesPolicy::Check),
+        None if text == "version" => Ok(FilesPolicy::Version {
+            budget: FILES_BUDGET,
+        }),
+        Some(("version", size)) => units::size(size).map(|budget| FilesPolicy::Version { budget }),
+        _ => Err("files are ignore, check, version or version=SIZE".to_owned()),
+    }
 }
 
 /// `--hz`.
@@ -387,8 +414,12 @@ pub struct ReportArgs {
 #[derive(Clone, Debug, Args)]
 pub struct ExportArgs {
     /// Write an ELF core, as GDB and other debuggers read it.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "file")]
     pub core: bool,
+    /// Write what a file held that the processes write (recorded with --files version): its path, or
+    /// the end of it.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["core", "pid", "process", "with_exe"])]
+    pub file: Option<OsString>,
     /// The moment: REC@42 (checkpoint 42), REC@12.5s (that time), REC@-3s (before the end),
     /// REC@first, REC@last, REC@crash, REC@exit.
     #[arg(value_name = "REC@MOMENT")]
@@ -464,6 +495,16 @@ mod tests {
         };
         assert_eq!(record.command, ["ls", "--hz", "-v"]);
         assert_eq!(record.capture.hz, Rate::Fixed(0.5));
+    }
+
+    #[test]
+    fn policies_of_files() {
+        assert_eq!(files("check"), Ok(FilesPolicy::Check));
+        assert_eq!(files("version"), Ok(FilesPolicy::Version { budget: 1 << 30 }));
+        assert_eq!(files("version=4KiB"), Ok(FilesPolicy::Version { budget: 4096 }));
+        for wrong in ["", "check=1", "version=", "version=x", "private"] {
+            assert!(files(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

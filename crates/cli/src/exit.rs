@@ -29,6 +29,10 @@ pub enum Code {
     Paranoid = 9,
     /// A search found nothing.
     Nothing = 10,
+    /// A moment cannot be restored here.
+    Refused = 11,
+    /// `check` found differences, none of which forbids a restore.
+    Different = 12,
     /// Ctrl-C ended a search.
     Interrupted = 130,
 }
@@ -48,6 +52,8 @@ Exit codes:
   8  the kernel lacks a feature that is needed; `still doctor` lists them
   9  --paranoid found a checkpoint that differs from the target's memory
   10  a search found nothing
+  11  a moment cannot be restored here and now; `still check` says why
+  12  `still check` found differences, none of which forbids a restore
   130  a search was ended by Ctrl-C; what it had found is printed
   `still record` exits like the program it ran: with its status, or 128 + the number of the
   signal that killed it.";
@@ -92,6 +98,9 @@ pub fn code_of(error: &anyhow::Error) -> Code {
             if let Some(error) = cause.downcast_ref::<stillframe_linux::Error>() {
                 return of_linux(error);
             }
+            if let Some(error) = cause.downcast_ref::<stillframe_restore::Error>() {
+                return of_restore(error);
+            }
             cause.downcast_ref::<std::io::Error>().and_then(of_io)
         })
         .unwrap_or(Code::Failure)
@@ -135,6 +144,18 @@ pub fn of_timeline(error: &stillframe_timeline::Error) -> Option<Code> {
         E::Store(error) => of_store(error),
         E::NoProcess(_) => Some(Code::Recording),
         E::Empty | E::Question { .. } | E::Needle(_) => Some(Code::Usage),
+        _ => None,
+    }
+}
+
+/// The code of an error about restoring.
+pub fn of_restore(error: &stillframe_restore::Error) -> Option<Code> {
+    use stillframe_restore::Error as E;
+    match error {
+        E::Store(error) => of_store(error),
+        E::Linux(error) | E::Step { source: error, .. } => of_linux(error),
+        E::Io { source, .. } => of_io(source),
+        E::File { .. } | E::NotSupported { .. } | E::Kernel | E::PidTaken(_) => Some(Code::Refused),
         _ => None,
     }
 }
@@ -235,7 +256,7 @@ mod tests {
 
     #[test]
     fn the_table_names_every_code() {
-        for code in (0..=10).chain([130]) {
+        for code in (0..=12).chain([130]) {
             assert!(TABLE.contains(&format!("\n  {code}  ")), "{code}");
         }
     }

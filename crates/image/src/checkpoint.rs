@@ -2,6 +2,7 @@
 
 use crate::account::Account;
 use crate::descriptor::Descriptors;
+use crate::file::WrittenFile;
 use crate::ids::SpaceId;
 use crate::mapping::AddressSpace;
 use crate::process::Process;
@@ -19,6 +20,8 @@ pub struct Checkpoint {
     pub account: Account,
     /// The marks of the program that this checkpoint answers, in the order they were made.
     pub points: Vec<Point>,
+    /// The files that the processes write, ascending by [`WrittenFile::space`].
+    pub files: Vec<WrittenFile>,
 }
 
 /// One process of a checkpoint.

@@ -4,6 +4,7 @@
 //! sections as opaque bytes with a checksum, so that an unchanged part is written once; it is this
 //! module that knows what is inside. docs/format.md lists the fields.
 
+use crate::file::{self, MAX_FILES, WrittenFile};
 use crate::tree::{MAX_PROCESSES, TreeError};
 use crate::{Account, AddressSpace, Descriptors, Gap, Point, Process, SpaceId, Thread, Tree};
 use serde::{Serialize, de::DeserializeOwned};
@@ -31,11 +32,13 @@ pub enum SectionKind {
     Account = 7,
     /// `Vec<`[`Point`]`>` of the checkpoint.
     Points = 8,
+    /// `Vec<`[`WrittenFile`]`>` of the checkpoint.
+    Files = 10,
 }
 
 impl SectionKind {
     /// All kinds, in their order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Space,
         Self::Threads,
         Self::Descriptors,
@@ -44,6 +47,7 @@ impl SectionKind {
         Self::Tree,
         Self::Account,
         Self::Points,
+        Self::Files,
     ];
 
     /// Those of which each process has one.
@@ -56,7 +60,12 @@ impl SectionKind {
     ];
 
     /// Those of which a checkpoint has one.
-    pub const OF_CHECKPOINT: [Self; 3] = [Self::Tree, Self::Account, Self::Points];
+    pub const OF_CHECKPOINT: [Self; 4] = [Self::Tree, Self::Account, Self::Points, Self::Files];
+
+    /// Whether it may be missing, and then says nothing.
+    pub const fn may_be_absent(self) -> bool {
+        matches!(self, Self::Files)
+    }
 
     /// From its number on disk.
     pub fn from_u8(byte: u8) -> Option<Self> {
@@ -203,6 +212,19 @@ impl Section for Vec<Point> {
     }
 }
 
+impl Section for Vec<WrittenFile> {
+    const KIND: SectionKind = SectionKind::Files;
+    const MOST: usize = MAX_FILES;
+
+    fn check(&self) -> Result<(), SectionError> {
+        match self.len() {
+            n if n > MAX_FILES => Err(SectionError::TooMany(Self::KIND, n as u64, MAX_FILES)),
+            _ if file::well_formed(self) => Ok(()),
+            _ => Err(SectionError::Files),
+        }
+    }
+}
+
 /// A section that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SectionError {
@@ -234,6 +256,9 @@ pub enum SectionError {
     /// Not a tree of processes.
     #[error("the list of processes is wrong: {0}")]
     Tree(#[source] TreeError),
+    /// Not a list of files.
+    #[error("the list of written files is out of order or names what is none")]
+    Files,
     /// More elements than a checkpoint can hold.
     #[error("{0:?} section has {1} elements, and a checkpoint holds {2} at most")]
     TooMany(SectionKind, u64, usize),
@@ -258,7 +283,7 @@ mod tests {
         }
         assert!(all.is_sorted());
         assert!(all.is_sorted_by_key(|k| k.to_u64()));
-        for wrong in [0, 9, 256, 1 << 40 | 1, u64::MAX] {
+        for wrong in [0, 9, 11, 256, 1 << 40 | 1, u64::MAX] {
             assert_eq!(SectionKey::from_u64(wrong), None);
         }
         let mut kinds = SectionKind::OF_PROCESS.to_vec();

@@ -14,6 +14,7 @@ pub mod error;
 pub mod features;
 pub mod files;
 pub mod gates;
+pub mod host;
 pub mod inject;
 pub mod launch;
 pub mod pagemap;

@@ -10,7 +10,9 @@
 #![forbid(unsafe_code)]
 
 pub mod blank;
+pub mod check;
 pub mod error;
+pub mod files;
 pub mod source;
 pub mod space;
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::Path;
 use stillframe_image::PAGE_SIZE;
+use stillframe_image::host::Host;
 
 /// Name of the file.
 pub const NAME: &str = "recording";
@@ -38,6 +39,9 @@ pub struct Header {
     pub kernel: String,
     /// Version of the program that wrote it.
     pub writer_version: String,
+    /// The processor it ran on; earlier versions did not say.
+    #[serde(skip)]
+    pub host: Host,
 }
 
 /// How a recording ended. Absent when the recorder was killed.
@@ -66,7 +70,10 @@ pub(crate) fn from_postcard<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Res
 /// # Errors
 /// [`Error::TooLarge`] beyond a mebibyte.
 pub fn encode(header: &Header) -> Result<Vec<u8>, Error> {
-    let body = postcard::to_allocvec(header).map_err(|_| Error::TooLarge("the header"))?;
+    let mut body = postcard::to_allocvec(header).map_err(|_| Error::TooLarge("the header"))?;
+    if header.host != Host::default() {
+        body = postcard::to_extend(&header.host, body).map_err(|_| Error::TooLarge("the header"))?;
+    }
     if body.len() > LONGEST as usize {
         return Err(Error::TooLarge("the header (program and arguments)"));
     }
@@ -113,7 +120,13 @@ pub fn decode(bytes: &[u8]) -> Result<Header, String> {
     if c.u64() != Ok(check(0, &bytes[..24 + length as usize])) {
         return Err("its file `recording` is damaged: its check is wrong".into());
     }
-    from_postcard(body).map_err(|e| format!("its file `recording` is damaged: {e}"))
+    let damaged = |why: Malformed| format!("its file `recording` is damaged: {why}");
+    let (mut header, rest): (Header, _) = postcard::take_from_bytes(body)
+        .map_err(|_| damaged(Malformed("it is not an encoding of what it should be")))?;
+    if !rest.is_empty() {
+        header.host = from_postcard(rest).map_err(damaged)?;
+    }
+    Ok(header)
 }
 
 /// Reads the header of the recording in `dir`.
@@ -179,7 +192,17 @@ mod tests {
             tracker: "uffd".into(),
             kernel: "6.12".into(),
             writer_version: "0.1.0".into(),
+            host: Host {
+                vendor: "GenuineIntel".into(),
+                features: vec![1, 2, u32::MAX],
+                xcr0: 7,
+            },
         };
+        let before = Header {
+            host: Host::default(),
+            ..header.clone()
+        };
+        assert_eq!(decode(&encode(&before).unwrap()).unwrap(), before);
         let bytes = encode(&header).unwrap();
         assert_eq!(decode(&bytes).unwrap(), header);
         for bit in 0..bytes.len() * 8 {

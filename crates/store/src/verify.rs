@@ -21,6 +21,7 @@ use std::sync::Arc;
 use stillframe_image::section::{Section, SectionKey, SectionKind};
 use stillframe_image::{
     Account, AddressSpace, CheckpointId, Descriptors, Gap, Point, Process, Thread, Tree,
+    WrittenFile,
 };
 
 /// Most lines of problems and of notes kept.
@@ -428,6 +429,7 @@ impl Check<'_> {
             let SectionKey { process, kind } = key;
             match commit.section(key) {
                 Some(place) if place < at && self.whole.get(&place.0) == Some(&(kind as u8)) => {}
+                None if kind.may_be_absent() => {}
                 _ => self.report.problem(format!(
                     "checkpoint {id}: its {kind:?} section for process {} is lost",
                     process.0
@@ -625,6 +627,7 @@ fn decode_section(bytes: &[u8]) -> Result<u8, Error> {
         SectionKind::Tree => Tree::decode(bytes).map(drop),
         SectionKind::Account => Account::decode(bytes).map(drop),
         SectionKind::Points => Vec::<Point>::decode(bytes).map(drop),
+        SectionKind::Files => Vec::<WrittenFile>::decode(bytes).map(drop),
     }?;
     Ok(kind as u8)
 }

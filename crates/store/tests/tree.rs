@@ -192,6 +192,7 @@ impl Model {
                 ..Account::default()
             },
             points: std::mem::take(&mut self.points),
+            files: Vec::new(),
         };
         let tick = Tick {
             at_ns: number,

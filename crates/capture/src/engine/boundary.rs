@@ -114,6 +114,15 @@ impl Engine {
                 member.state.read_rest(&mut process, self.next, special)?;
             }
         }
+        let wall_ns = i64::try_from(tick.wall_ns).unwrap_or(i64::MAX);
+        self.look.begin();
+        for member in self.members.iter().filter(|m| m.stands) {
+            let descriptors = &member.state.descriptors().open;
+            let mappings = member.space.mappings();
+            self.look.process(member.via, descriptors, mappings);
+        }
+        let full = self.pipeline.files_are_full();
+        let files = self.look.take(special, full);
         let mut points = Vec::new();
         for member in self.members.iter().filter(|m| m.stands) {
             if let Some(mut process) = halt.process(member.pid) {
@@ -167,6 +176,8 @@ impl Engine {
         }
         self.ledger
             .stop(StopKind::Boundary, begun, tick.pause_ns(), dirty);
+        self.look.handed_over(wall_ns, &files);
+        self.pipeline.files(files, self.look.dropped(), self.next);
         self.commit(tick, dirty, after, witnesses, points)?;
         Ok(Made::Standing)
     }
@@ -241,6 +252,8 @@ impl Engine {
             processes,
             account: self.ledger.close(),
             points,
+            // The store's thread knows what it kept of them.
+            files: Vec::new(),
         };
         self.pipeline.commit(Box::new(checkpoint), *tick, witnesses);
         for member in self.members.iter().filter(|m| m.stands) {

@@ -23,7 +23,7 @@ pub struct Member {
     /// Whether it stood still at the last boundary, and so is in that checkpoint.
     pub stands: bool,
     /// The thread through which /proc is read.
-    via: u32,
+    pub(super) via: u32,
 }
 
 impl Member {

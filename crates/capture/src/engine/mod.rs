@@ -15,6 +15,7 @@ mod setup;
 
 pub use setup::Prepared;
 
+use crate::files::Look;
 use crate::Error;
 use crate::control::Cost;
 use crate::ledger::{Ledger, nanos};
@@ -80,6 +81,8 @@ pub struct Engine {
     pace: Pace,
     strategy: Strategy,
     ledger: Ledger,
+    /// The files that the target writes.
+    look: Look,
     started: Instant,
     next: CheckpointId,
     /// Arenas for witnesses to be used again; none unless paranoid.
@@ -124,6 +127,7 @@ impl Engine {
             pace: Pace::default(),
             strategy: Strategy::new(options.copying, processors()),
             ledger: Ledger::new(started, options.exact_account),
+            look: Look::new(options.files, &options.output),
             options,
             started,
             next: CheckpointId(0),

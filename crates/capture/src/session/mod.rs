@@ -103,7 +103,7 @@ pub fn record(
         } else {
             (None, None)
         };
-    let pipeline = Pipeline::start(writer, checker).map_err(|source| Error::Resources {
+    let pipeline = Pipeline::start(writer, checker, options.files).map_err(|source| Error::Resources {
         what: "a thread",
         source,
     })?;

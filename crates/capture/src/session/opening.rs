@@ -34,6 +34,7 @@ pub(super) fn create(
         tracker: prepared.tracker().to_owned(),
         kernel: super::kernel_release(),
         writer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: stillframe_linux::host::processor(),
         ..Header::default()
     };
     let (writer, happened) = meanwhile(prepared.family(), || {

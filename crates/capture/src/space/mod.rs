@@ -406,6 +406,11 @@ impl Space {
         )
     }
 
+    /// The mappings, as last read.
+    pub fn mappings(&self) -> &[Mapping] {
+        self.layout.mappings()
+    }
+
     /// As a checkpoint holds it.
     pub fn image(&self) -> AddressSpace {
         self.layout.image()

@@ -58,6 +58,7 @@ pub fn options(args: &CaptureArgs, name: &Path) -> Options {
         exact_account: args.account == AccountDepth::Full,
         paranoid: args.paranoid,
         objects: !args.no_objects,
+        files: args.files,
         shadow_bytes: args.shadow.unwrap_or(defaults.shadow_bytes),
         level: args.level.unwrap_or(defaults.level),
         shared_limit: args.shared_limit.unwrap_or(defaults.shared_limit),

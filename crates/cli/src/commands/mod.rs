@@ -2,11 +2,13 @@
 
 mod attach;
 mod capture;
+mod check;
 mod completions;
 mod debug;
 mod doctor;
 mod export;
 mod history;
+mod last_good;
 mod ls;
 mod man;
 mod record;
@@ -33,6 +35,8 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::History(args) => history::history(&args),
         Command::Find(args) => history::find(&args),
         Command::Grep(args) => history::grep(&args),
+        Command::Check(args) => check::run(&args),
+        Command::LastGood(args) => last_good::run(&args),
         Command::Diff(args) => history::diff(&args),
         #[cfg(feature = "view")]
         Command::View(args) => view::run(&args),

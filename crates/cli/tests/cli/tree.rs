@@ -162,6 +162,7 @@ fn make() -> Tree {
             processes,
             account,
             points,
+            ..Checkpoint::default()
         };
         writer.commit(&checkpoint, &tick).unwrap();
     }

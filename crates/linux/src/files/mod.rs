@@ -6,6 +6,7 @@
 //! device and inode are compared with those of the mapping, and only then is it opened for reading.
 
 pub(crate) mod elf;
+pub mod written;
 
 pub use elf::build_id;
 

@@ -23,11 +23,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use stillframe_image::file::FILE_SPACES;
 use stillframe_image::section::{Section, SectionKey, SectionKind};
 use stillframe_image::tree::Node;
 use stillframe_image::{
     Account, AddressSpace, Checkpoint, CheckpointId, Marks, PageNumber, Point, ProcessImage,
-    SpaceId, Thread, Tree,
+    SpaceId, Thread, Tree, WrittenFile,
 };
 
 /// Objects kept open.
@@ -213,6 +214,7 @@ impl Recording {
                 .collect::<Result<_, _>>()?,
             account: self.whole(&commit)?,
             points: self.whole(&commit)?,
+            files: self.files_of(&commit)?,
         })
     }
 
@@ -301,6 +303,51 @@ impl Recording {
         self.whole(&self.commit(id)?)
     }
 
+    /// The files that the processes of a checkpoint write.
+    ///
+    /// # Errors
+    /// If there is none of that number, or it is damaged.
+    pub fn files(&self, id: CheckpointId) -> Result<Vec<WrittenFile>, Error> {
+        self.files_of(&self.commit(id)?)
+    }
+
+    /// The files that processes write at any checkpoint after one, each as it was at the last that
+    /// lists it. Ascending by [`WrittenFile::space`].
+    ///
+    /// # Errors
+    /// If a checkpoint is damaged.
+    pub fn files_after(&self, id: CheckpointId) -> Result<Vec<WrittenFile>, Error> {
+        let mut found: BTreeMap<SpaceId, WrittenFile> = BTreeMap::new();
+        let mut last = None;
+        for row in self.rows().iter().rev().take_while(|r| r.id > id) {
+            let commit = self.commit(row.id)?;
+            let at = commit.section(SectionKey::whole(SectionKind::Files));
+            // Most checkpoints share the list of their neighbour.
+            if at.is_none() || at == last {
+                continue;
+            }
+            last = at;
+            for file in self.files_of(&commit)? {
+                found.entry(file.space).or_insert(file);
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    fn files_of(&self, commit: &Commit) -> Result<Vec<WrittenFile>, Error> {
+        match commit.section(SectionKey::whole(SectionKind::Files)) {
+            Some(_) => self.whole(commit),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The content of a file at a checkpoint as memory, byte N being at address N; `None` if the
+    /// recording does not keep it.
+    pub fn file_memory(&self, id: CheckpointId, file: &WrittenFile) -> Option<Memory<'_>> {
+        let layout = file.layout()?;
+        Some(Memory::new(self, id, file.space, Arc::new(layout)))
+    }
+
     /// An address space of a checkpoint; the last few stay decoded, since they seldom change.
     fn space_of(&self, commit: &Commit, process: SpaceId) -> Result<Arc<AddressSpace>, Error> {
         let key = SectionKey::of(process, SectionKind::Space);
@@ -324,6 +371,14 @@ impl Recording {
     /// [`Error::NoProcess`]; if there is no checkpoint of that number, or it is damaged.
     pub fn memory(&self, id: CheckpointId, space: SpaceId) -> Result<Memory<'_>, Error> {
         let commit = self.commit(id)?;
+        if space.0 >= FILE_SPACES {
+            let files = self.files_of(&commit)?;
+            let file = files.iter().find(|f| f.space == space);
+            return match file.and_then(|f| self.file_memory(id, f)) {
+                Some(memory) => Ok(memory),
+                None => Err(no_process(id, space, &self.whole(&commit)?)),
+            };
+        }
         if commit
             .section(SectionKey::of(space, SectionKind::Space))
             .is_none()

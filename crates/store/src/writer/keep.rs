@@ -11,7 +11,7 @@ use crate::{Error, VersionRef};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use stillframe_image::{Checkpoint, Generation, PageNumber, Tick};
+use stillframe_image::{Checkpoint, Generation, PageNumber, SpaceId, Tick, WrittenFile};
 
 /// The table is written again when it is this many times as long as it has to be.
 const TWICE: u64 = 2;
@@ -106,10 +106,14 @@ impl Writer {
         let filled = self.log.filled();
         let Some(kept) = &mut self.keeper else { return };
         kept.generations.retain(|space, _| {
-            checkpoint
-                .process(stillframe_image::SpaceId(*space))
-                .is_some()
+            let space = SpaceId(*space);
+            checkpoint.process(space).is_some() || checkpoint.files.iter().any(|f| f.space == space)
         });
+        for file in &checkpoint.files {
+            let list = file.since().map(WrittenFile::generation);
+            kept.generations
+                .insert(file.space.0, list.into_iter().collect());
+        }
         for process in &checkpoint.processes {
             let list = kept.generations.entry(process.id.0).or_default();
             if *list != process.space.generations {

@@ -27,8 +27,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use stillframe_image::file::FILE_SPACES;
 use stillframe_image::section::{Section, SectionKey, SectionKind};
-use stillframe_image::{Checkpoint, CheckpointId, PageNumber, SpaceId, Tick};
+use stillframe_image::{Checkpoint, CheckpointId, PageNumber, SpaceId, Tick, WrittenFile};
 
 /// Limits and choices of a [`Writer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -375,8 +376,14 @@ impl Writer {
             .unchanged
             .drain(..)
             .filter(|u| {
-                let process = checkpoint.process(SpaceId(u.entry.space));
-                let since = process.and_then(|p| p.space.since(PageNumber(u.entry.page).address()));
+                let space = SpaceId(u.entry.space);
+                let since = if space.0 >= FILE_SPACES {
+                    let file = checkpoint.files.iter().find(|f| f.space == space);
+                    file.and_then(WrittenFile::since)
+                } else {
+                    let process = checkpoint.process(space);
+                    process.and_then(|p| p.space.since(PageNumber(u.entry.page).address()))
+                };
                 since.is_some_and(|s| s.0 > u.indexed)
             })
             .map(|u| u.entry)
@@ -536,6 +543,10 @@ fn encode_sections(checkpoint: &Checkpoint) -> Result<Vec<(SectionKey, Vec<u8>)>
             checkpoint.points.encode()?,
         ),
     ];
+    if !checkpoint.files.is_empty() {
+        let key = SectionKey::whole(SectionKind::Files);
+        sections.push((key, checkpoint.files.encode()?));
+    }
     for p in &checkpoint.processes {
         let key = |kind| SectionKey::of(p.id, kind);
         sections.extend([

@@ -1,20 +1,21 @@
 //! `still export`.
 
 mod content;
+mod file;
 pub mod place;
 
 use crate::args::ExportArgs;
 use crate::exit::{Code, fail};
 use crate::{open, output, units};
 use anyhow::Context as _;
-use content::Export;
+use content::{Export, Written};
 use place::Partial;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use stillframe_image::{FileIdentity, ProcessImage};
+use stillframe_image::{CheckpointId, FileIdentity, ProcessImage};
 use stillframe_store::Recording;
 
 /// What was written.
@@ -45,12 +46,14 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<u8> {
         PathBuf::from(name)
     };
     place::refuse_existing(&args.output, args.force)?;
+    if let Some(name) = &args.file {
+        return file::run(&opened, name, args);
+    }
     if args.with_exe {
         place::refuse_existing(&exe_path, args.force)?;
     }
 
     let image = &open::process(recording, id, &args.process)?;
-    let memory = recording.memory(id, image.id)?;
     let mut notes = Vec::new();
     let executable = executable_of(image);
     let extracted = match (args.with_exe, executable) {
@@ -72,12 +75,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<u8> {
         }
     };
 
-    let partial = Partial::create(&args.output)?;
-    let written = Export::new(image, &memory)
-        .write(partial.file())
-        .with_context(|| format!("cannot write {}", args.output.display()))?;
-    partial.publish(args.force)?;
-
+    let written = core(recording, id, image, &args.output, args.force)?;
     notes.extend(written.notes);
     let local = executable.and_then(stillframe_timeline::machine::unchanged);
     let shown_exe = extracted.as_deref().or(local);
@@ -123,6 +121,23 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<u8> {
         print(&report)?;
     }
     Ok(0)
+}
+
+/// Writes the core of one process, under its name only when it is whole.
+pub fn core(
+    recording: &Recording,
+    id: CheckpointId,
+    image: &ProcessImage,
+    output: &Path,
+    force: bool,
+) -> anyhow::Result<Written> {
+    let memory = recording.memory(id, image.id)?;
+    let partial = Partial::create(output)?;
+    let written = Export::new(image, &memory)
+        .write(partial.file())
+        .with_context(|| format!("cannot write {}", output.display()))?;
+    partial.publish(force)?;
+    Ok(written)
 }
 
 fn print(report: &Report) -> anyhow::Result<()> {

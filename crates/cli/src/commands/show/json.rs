@@ -8,7 +8,8 @@ use crate::names;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use stillframe_image::{
-    CheckpointId, Coverage, Descriptor, Mapping, Point, ProcessImage, SigInfo, SignalAction, Thread,
+    CheckpointId, Coverage, Descriptor, FileContent, Mapping, Point, ProcessImage, SigInfo, SignalAction, Thread,
+    WrittenFile,
 };
 use stillframe_store::Recording;
 use stillframe_timeline::View;
@@ -27,7 +28,57 @@ pub(super) struct Moment {
     threads: Vec<ThreadView>,
     mappings: Vec<MappingView>,
     files: Vec<DescriptorView>,
+    /// Files that any process of the moment writes.
+    written_files: Vec<WrittenView>,
     gaps: Vec<GapView>,
+}
+
+/// A file that is written.
+#[derive(Serialize)]
+struct WrittenView {
+    path: String,
+    size: u64,
+    modified_ns: i64,
+    changed_ns: i64,
+    inode: u64,
+    links: u32,
+    open: bool,
+    mode: String,
+    uid: u32,
+    gid: u32,
+    /// `checked`, `hashed`, `kept`, `torn` or `left`.
+    content: &'static str,
+    kept_since: Option<u64>,
+    blake3: Option<String>,
+    not_kept: Option<String>,
+}
+
+impl WrittenView {
+    fn of(file: &WrittenFile) -> Self {
+        let (content, kept_since) = sections::content(&file.content);
+        Self {
+            path: text(&file.path),
+            size: file.size,
+            modified_ns: file.modified_ns,
+            changed_ns: file.changed_ns,
+            inode: file.inode,
+            links: file.links,
+            open: file.open,
+            mode: format!("{:o}", file.mode),
+            uid: file.uid,
+            gid: file.gid,
+            content,
+            kept_since,
+            blake3: match &file.content {
+                FileContent::Hash(hash) => Some(stillframe_store::objects::hex(hash)),
+                _ => None,
+            },
+            not_kept: match &file.content {
+                FileContent::Left(why) => Some(why.clone()),
+                _ => None,
+            },
+        }
+    }
 }
 
 /// A point that the program marked.
@@ -214,6 +265,7 @@ pub(super) fn moment(
             .map(|m| mapping(image, m))
             .collect(),
         files: image.descriptors.open.iter().map(descriptor).collect(),
+        written_files: recording.files(id)?.iter().map(WrittenView::of).collect(),
         gaps: image
             .gaps
             .iter()

@@ -107,6 +107,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<u8> {
     }
     if wanted.files {
         sections::files(&mut out, image)?;
+        sections::written(&mut out, &recording.files(id)?)?;
     }
     if wanted.signals {
         signals(&mut out, image, view)?;

@@ -2,7 +2,10 @@
 
 use crate::{names, output, units};
 use std::io::{self, Write};
-use stillframe_image::{CheckpointId, Coverage, Mapping, MappingKind, ProcessImage, ResourceLimit};
+use stillframe_image::{
+    CheckpointId, Coverage, FileContent, Mapping, MappingKind, ProcessImage, ResourceLimit,
+    WrittenFile,
+};
 
 /// A kind of mapping in one word.
 pub(super) const fn kind(kind: MappingKind) -> &'static str {
@@ -200,6 +203,44 @@ pub(super) fn files(out: &mut impl Write, image: &ProcessImage) -> io::Result<()
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// The files that all processes of the moment write.
+pub(super) fn written(out: &mut impl Write, files: &[WrittenFile]) -> io::Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nwritten files: {}", files.len())?;
+    for file in files {
+        let state = match (file.links, file.open) {
+            (0, _) => "deleted",
+            (_, true) => "open",
+            (_, false) => "closed",
+        };
+        writeln!(
+            out,
+            "  {:<7} {:<9} {} {}",
+            state,
+            content(&file.content).0,
+            units::show_size(file.size),
+            output::printable(&file.path),
+        )?;
+        if let FileContent::Left(why) = &file.content {
+            writeln!(out, "          not kept: {}", output::printable(why.as_bytes()))?;
+        }
+    }
+    Ok(())
+}
+
+/// What is known of a file's content, in a word, and since which checkpoint it is kept.
+pub(super) fn content(content: &FileContent) -> (&'static str, Option<u64>) {
+    match content {
+        FileContent::Unknown => ("checked", None),
+        FileContent::Hash(_) => ("hashed", None),
+        FileContent::Kept { since } => ("kept", Some(since.0)),
+        FileContent::Torn { since } => ("torn", Some(since.0)),
+        FileContent::Left(_) => ("left", None),
+    }
 }
 
 /// What was not captured.
