@@ -6,9 +6,9 @@
 //! cannot keep up, ticks are skipped, and neither memory nor the target's stalls grow. Batches go
 //! back and forth, so that in steady state nothing is allocated.
 
-use crate::files::{Content, FilesPolicy, Keeper, Taken};
 use crate::Error;
 use crate::courtesy::Courtesy;
+use crate::files::{Content, FilesPolicy, Keeper, Taken};
 use crate::paranoid::{Checker, Witness};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::HashMap;
@@ -20,7 +20,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use stillframe_image::{Checkpoint, CheckpointId, PAGE_SIZE, PageNumber, SpaceId, Tick, WrittenFile};
+use stillframe_image::{
+    Checkpoint, CheckpointId, PAGE_SIZE, PageNumber, SpaceId, Tick, WrittenFile,
+};
 use stillframe_linux::copy::PageArena;
 use stillframe_store::{Committed, Summary, Writer};
 

@@ -500,8 +500,14 @@ mod tests {
     #[test]
     fn policies_of_files() {
         assert_eq!(files("check"), Ok(FilesPolicy::Check));
-        assert_eq!(files("version"), Ok(FilesPolicy::Version { budget: 1 << 30 }));
-        assert_eq!(files("version=4KiB"), Ok(FilesPolicy::Version { budget: 4096 }));
+        assert_eq!(
+            files("version"),
+            Ok(FilesPolicy::Version { budget: 1 << 30 })
+        );
+        assert_eq!(
+            files("version=4KiB"),
+            Ok(FilesPolicy::Version { budget: 4096 })
+        );
         for wrong in ["", "check=1", "version=", "version=x", "private"] {
             assert!(files(wrong).is_err(), "{wrong}");
         }

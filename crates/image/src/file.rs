@@ -165,8 +165,14 @@ mod tests {
 
     #[test]
     fn lists_are_checked() {
-        let good = vec![file(0, 1, FileContent::Unknown), file(1, 2, FileContent::Hash([7; 32]))];
-        assert_eq!(Vec::<WrittenFile>::decode(&good.encode().unwrap()).unwrap(), good);
+        let good = vec![
+            file(0, 1, FileContent::Unknown),
+            file(1, 2, FileContent::Hash([7; 32])),
+        ];
+        assert_eq!(
+            Vec::<WrittenFile>::decode(&good.encode().unwrap()).unwrap(),
+            good
+        );
         let mut twice = good.clone();
         twice[1].space = twice[0].space;
         assert!(twice.encode().is_err());

@@ -180,6 +180,9 @@ mod tests {
         area[512] = 3;
         assert_eq!(saved_sets(&area), Some((7, 3)));
         assert_eq!(saved_sets(&area[..512]), None);
-        assert_eq!(register_sets(5 | 1 << 18 | 1 << 40), ["x87", "avx", "amx tiles", "set 40"]);
+        assert_eq!(
+            register_sets(5 | 1 << 18 | 1 << 40),
+            ["x87", "avx", "amx tiles", "set 40"]
+        );
     }
 }

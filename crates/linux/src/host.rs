@@ -17,7 +17,10 @@ pub fn processor() -> Host {
             return 0;
         }
         let r = __cpuid_count(leaf, subleaf);
-        [r.eax, r.ebx, r.ecx, r.edx].get(register).copied().unwrap_or(0)
+        [r.eax, r.ebx, r.ecx, r.edx]
+            .get(register)
+            .copied()
+            .unwrap_or(0)
     });
     let zero = __cpuid(0);
     let vendor: Vec<u8> = [zero.ebx, zero.edx, zero.ecx]

@@ -72,7 +72,8 @@ pub(crate) fn from_postcard<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Res
 pub fn encode(header: &Header) -> Result<Vec<u8>, Error> {
     let mut body = postcard::to_allocvec(header).map_err(|_| Error::TooLarge("the header"))?;
     if header.host != Host::default() {
-        body = postcard::to_extend(&header.host, body).map_err(|_| Error::TooLarge("the header"))?;
+        body =
+            postcard::to_extend(&header.host, body).map_err(|_| Error::TooLarge("the header"))?;
     }
     if body.len() > LONGEST as usize {
         return Err(Error::TooLarge("the header (program and arguments)"));

@@ -232,17 +232,35 @@ mod tests {
         let mut truth = vec![Verdict::Good; 1000];
         truth[417..].fill(Verdict::Bad);
         let (outcome, asked) = search(&truth);
-        assert_eq!(outcome, Outcome::Found { good: 416, bad: 417 });
+        assert_eq!(
+            outcome,
+            Outcome::Found {
+                good: 416,
+                bad: 417
+            }
+        );
         assert!(asked <= 12, "{asked}");
         // A long stretch that cannot be judged beside the change does not have to be gone through.
         truth[417..717].fill(Verdict::Skip);
         truth[300..400].fill(Verdict::Skip);
         let (outcome, asked) = search(&truth);
-        assert_eq!(outcome, Outcome::Between { good: 416, bad: 717 });
+        assert_eq!(
+            outcome,
+            Outcome::Between {
+                good: 416,
+                bad: 717
+            }
+        );
         assert!(asked > 300, "each of them was asked: {asked}");
         truth[417..717].fill(Verdict::Bad);
         let (outcome, asked) = search(&truth);
-        assert_eq!(outcome, Outcome::Found { good: 416, bad: 417 });
+        assert_eq!(
+            outcome,
+            Outcome::Found {
+                good: 416,
+                bad: 417
+            }
+        );
         assert!(asked <= 20, "{asked}");
     }
 

@@ -15,9 +15,9 @@ mod setup;
 
 pub use setup::Prepared;
 
-use crate::files::Look;
 use crate::Error;
 use crate::control::Cost;
+use crate::files::Look;
 use crate::ledger::{Ledger, nanos};
 use crate::options::{Options, Precopy};
 use crate::pipeline::Pipeline;

@@ -224,7 +224,8 @@ impl Known {
         let budget = budget.unwrap_or(&mut none);
         let count = file.size.div_ceil(PAGE_SIZE as u64);
         let zero = xxh3_128(&ZERO);
-        self.pages.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        self.pages
+            .truncate(usize::try_from(count).unwrap_or(usize::MAX));
         let mut buffer = vec![0; CHUNK.min(count as usize * PAGE_SIZE)];
         let mut number = 0;
         while number < count {
@@ -245,9 +246,7 @@ impl Known {
                 if before != Some(hash) {
                     // A page never put reads as zeros.
                     if hash != zero || number < self.ever {
-                        *budget = budget
-                            .checked_sub(PAGE_SIZE as u64)
-                            .ok_or(Failed::Budget)?;
+                        *budget = budget.checked_sub(PAGE_SIZE as u64).ok_or(Failed::Budget)?;
                         sink.page(file.space, PageNumber(number), page)
                             .map_err(Failed::Store)?;
                         self.ever = self.ever.max(number + 1);

@@ -104,7 +104,8 @@ impl Look {
             }
         }
         for mapping in mappings.iter().filter(|m| stores(m)) {
-            let same = |f: &Watched| (f.facts.device, f.facts.inode) == (mapping.device, mapping.inode);
+            let same =
+                |f: &Watched| (f.facts.device, f.facts.inode) == (mapping.device, mapping.inode);
             let position = self.files.iter().position(same).or_else(|| {
                 let path = Path::new(std::ffi::OsStr::from_bytes(&mapping.name));
                 let held = written::hold(path).ok()?;

@@ -103,10 +103,11 @@ pub fn record(
         } else {
             (None, None)
         };
-    let pipeline = Pipeline::start(writer, checker, options.files).map_err(|source| Error::Resources {
-        what: "a thread",
-        source,
-    })?;
+    let pipeline =
+        Pipeline::start(writer, checker, options.files).map_err(|source| Error::Resources {
+            what: "a thread",
+            source,
+        })?;
     let engine = Engine::new(prepared, pipeline, options.clone(), spares);
     // A thread that is resumed must not take the processor from the one that has others to resume.
     let precedence = sched::try_realtime();

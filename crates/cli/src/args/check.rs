@@ -35,7 +35,11 @@ pub struct CheckArgs {
     #[arg(value_name = "REC@MOMENT")]
     pub moment: OsString,
     /// What would be done with files that the processes write, see docs/files.md.
-    #[arg(long, value_name = "ignore|check|version|private", default_value = "check")]
+    #[arg(
+        long,
+        value_name = "ignore|check|version|private",
+        default_value = "check"
+    )]
     pub files: FilesArg,
     /// The processes would have their old pids.
     #[arg(long)]

@@ -6,7 +6,7 @@ use crate::{open, output};
 use serde::Serialize;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
-use stillframe_restore::check::{self, Findings, Into, Policy, Severity};
+use stillframe_restore::check::{self, Findings, Policy, Purpose, Severity};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -30,10 +30,10 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
     let opened = open::moment(&args.moment)?;
     let policy = Policy {
         files: args.files.into(),
-        into: if args.live {
-            Into::Live
+        purpose: if args.live {
+            Purpose::Live
         } else {
-            Into::New {
+            Purpose::New {
                 same_pids: args.same_pids,
             }
         },

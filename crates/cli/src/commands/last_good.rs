@@ -264,7 +264,10 @@ fn conclude(
         }
         (Outcome::AllGood { .. }, Some(good), _) => {
             writeln!(out, "{}", line("last good", good))?;
-            writeln!(out, "no bad moment was met: the last one that was asked passes")?;
+            writeln!(
+                out,
+                "no bad moment was met: the last one that was asked passes"
+            )?;
         }
         _ => {}
     }
@@ -316,6 +319,9 @@ mod tests {
         ] {
             assert_eq!(filled(word.as_ref(), "r@1".as_ref()), want);
         }
-        assert_eq!(moment(Path::new("a/r.still"), CheckpointId(7)), "a/r.still@7");
+        assert_eq!(
+            moment(Path::new("a/r.still"), CheckpointId(7)),
+            "a/r.still@7"
+        );
     }
 }

@@ -70,8 +70,12 @@ fn last_good(
     c.env("STILL", place::still()?);
     let (status, out, err) = crate::process::run(&mut c, dir)?;
     let code = status.code().context("killed")?;
-    let answer = serde_json::from_str(&out)
-        .with_context(|| format!("{options:?} {command:?}: {status}: {out} {}", still::tail(&err)))?;
+    let answer = serde_json::from_str(&out).with_context(|| {
+        format!(
+            "{options:?} {command:?}: {status}: {out} {}",
+            still::tail(&err)
+        )
+    })?;
     Ok((code, answer))
 }
 
@@ -108,9 +112,18 @@ fn corruption(_: &Length) -> Result<Outcome> {
     // The first checkpoints may come before main begins; what `damaged` says there is 0 as well.
     let ask = "test $(\"$STILL\" find \"$1\" --from $STILL_CHECKPOINT --to $STILL_CHECKPOINT --json \
                -- 'damaged == 0' | wc -l) = 1";
-    let command = ["sh", "-c", ask, "sh", r.recording.to_str().context("a path")?];
+    let command = [
+        "sh",
+        "-c",
+        ask,
+        "sh",
+        r.recording.to_str().context("a path")?,
+    ];
     let (code, answer) = last_good(r.dir.path(), &r.recording, &[], &command)?;
-    ensure!(code == 0 && answer["outcome"] == "found", "{code}: {answer}");
+    ensure!(
+        code == 0 && answer["outcome"] == "found",
+        "{code}: {answer}"
+    );
     ensure!(
         number(&answer["last_good"])? == wanted && number(&answer["first_bad"])? == wanted + 1,
         "{answer} instead of {wanted}"
@@ -130,8 +143,12 @@ fn corruption(_: &Length) -> Result<Outcome> {
         gdb.display(),
         r.exe.display()
     );
-    let (code, answer) =
-        last_good(r.dir.path(), &r.recording, &["--core", core], &["sh", "-c", &script])?;
+    let (code, answer) = last_good(
+        r.dir.path(),
+        &r.recording,
+        &["--core", core],
+        &["sh", "-c", &script],
+    )?;
     ensure!(code == 0, "by cores: {code}: {answer}");
     ensure!(
         number(&answer["last_good"])? == wanted,
@@ -182,7 +199,10 @@ fn python(_: &Length) -> Result<Outcome> {
          -- 'str@{address:#x} == \"who?e-and-sound-\"' >&2 && exit 1; exit 125"
     );
     let (code, answer) = last_good(dir.path(), &recording, &[], &["sh", "-c", &ask])?;
-    ensure!(code == 0 && answer["outcome"] == "found", "{code}: {answer}");
+    ensure!(
+        code == 0 && answer["outcome"] == "found",
+        "{code}: {answer}"
+    );
     ensure!(
         number(&answer["last_good"])? == wanted,
         "{answer} instead of {wanted}: {whole:?}"
@@ -203,8 +223,18 @@ fn ends(_: &Length) -> Result<Outcome> {
         ("exit 125", NOTHING, "none-judged", None),
         ("test $STILL_CHECKPOINT -gt 4", NOTHING, "reversed", None),
         ("test $STILL_CHECKPOINT -le 7", 0, "found", Some(7)),
-        ("test \"$STILL_MOMENT\" = \"$STILL_RECORDING@$STILL_CHECKPOINT\"", 0, "all-good", Some(last)),
-        ("case $STILL_CHECKPOINT in 8|9|10) exit 125;; esac; test $STILL_CHECKPOINT -lt 9", 0, "between", Some(7)),
+        (
+            "test \"$STILL_MOMENT\" = \"$STILL_RECORDING@$STILL_CHECKPOINT\"",
+            0,
+            "all-good",
+            Some(last),
+        ),
+        (
+            "case $STILL_CHECKPOINT in 8|9|10) exit 125;; esac; test $STILL_CHECKPOINT -lt 9",
+            0,
+            "between",
+            Some(7),
+        ),
     ] {
         let (status, answer) = search(&[], script)?;
         ensure!(
@@ -214,7 +244,10 @@ fn ends(_: &Length) -> Result<Outcome> {
         let found = answer["last_good"]["checkpoint"].as_u64();
         ensure!(found == good, "{script}: {answer}");
     }
-    let (_, answer) = search(&["--from", "3", "--to", "20"], "test $STILL_CHECKPOINT -le 11")?;
+    let (_, answer) = search(
+        &["--from", "3", "--to", "20"],
+        "test $STILL_CHECKPOINT -le 11",
+    )?;
     ensure!(number(&answer["last_good"])? == 11, "{answer}");
     for run in answer["runs"].as_array().context("no runs")? {
         ensure!((3..=20).contains(&number(run)?), "{run} was not asked for");
@@ -224,7 +257,13 @@ fn ends(_: &Length) -> Result<Outcome> {
         r.dir.path(),
         &r.recording,
         &["--to", "2"],
-        &["sh", "-c", "test \"$1\" = \"a${STILL_MOMENT}b$STILL_MOMENT\"", "sh", "a{}b{}"],
+        &[
+            "sh",
+            "-c",
+            "test \"$1\" = \"a${STILL_MOMENT}b$STILL_MOMENT\"",
+            "sh",
+            "a{}b{}",
+        ],
     )?;
     ensure!(code == 0 && number(&answer["last_good"])? == 2, "{answer}");
     let refused = |command: &[&str], code: i32| {
@@ -241,8 +280,14 @@ fn ends(_: &Length) -> Result<Outcome> {
     let core = r.dir.path().join("there");
     std::fs::write(&core, "mine")?;
     let mut c = still::still(&["last-good"])?;
-    c.arg(&r.recording).arg("--core").arg(&core).args(["--", "true"]);
+    c.arg(&r.recording)
+        .arg("--core")
+        .arg(&core)
+        .args(["--", "true"]);
     still::one_line_failure(&mut c, r.dir.path(), 6)?;
-    ensure!(std::fs::read(&core)? == b"mine", "the user's file was written");
+    ensure!(
+        std::fs::read(&core)? == b"mine",
+        "the user's file was written"
+    );
     passed(format!("{} checkpoints", r.count))
 }

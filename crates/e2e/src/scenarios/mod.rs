@@ -1,11 +1,13 @@
 //! The scenarios, by what they show.
 
 pub mod bench;
+pub mod check;
 pub mod control;
 pub mod dap;
 pub mod debug;
 pub mod ends;
 pub mod expressions;
+pub mod files;
 pub mod find;
 pub mod follow;
 pub mod gdb;
@@ -60,6 +62,8 @@ pub fn all() -> Vec<Scenario> {
         find::SCENARIOS,
         past::SCENARIOS,
         last_good::SCENARIOS,
+        files::SCENARIOS,
+        check::SCENARIOS,
         bench::SCENARIOS,
         report::SCENARIOS,
         retention::SCENARIOS,

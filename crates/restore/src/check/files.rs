@@ -2,7 +2,7 @@
 
 use super::findings::{Findings, Severity, shown};
 use super::world::Named;
-use super::{Files, Into, Policy, Wanted, World};
+use super::{Files, Policy, Purpose, Wanted, World};
 use std::collections::HashSet;
 use stillframe_image::{
     Descriptor, DescriptorKind, FileContent, FileIdentity, MappingKind, WrittenFile,
@@ -49,7 +49,9 @@ pub(crate) fn compare(file: &WrittenFile, now: &Named, world: &dyn World) -> Cha
     // Times can change without the content, and content can be brought to another place.
     if facts.size == file.size
         && let FileContent::Hash(hash) = file.content
-        && world.hash(&file.path, file.size).is_ok_and(|now| now == hash)
+        && world
+            .hash(&file.path, file.size)
+            .is_ok_and(|now| now == hash)
     {
         return Change::Same;
     }
@@ -66,7 +68,12 @@ pub(super) fn mapped(wanted: &Wanted, world: &dyn World, out: &mut Findings) {
     let mut seen = HashSet::new();
     let (mut same, mut kept) = (0, 0);
     for process in &wanted.checkpoint.processes {
-        let used: HashSet<u32> = process.space.mappings.iter().filter_map(|m| m.file).collect();
+        let used: HashSet<u32> = process
+            .space
+            .mappings
+            .iter()
+            .filter_map(|m| m.file)
+            .collect();
         for (number, file) in process.space.files.iter().enumerate() {
             let in_use = u32::try_from(number).is_ok_and(|n| used.contains(&n));
             if !in_use || !seen.insert((file.path.clone(), file.device, file.inode)) {
@@ -97,7 +104,11 @@ pub(super) fn mapped(wanted: &Wanted, world: &dyn World, out: &mut Findings) {
                 match world.named(&m.name) {
                     Named::File(f) if (f.device, f.inode) == (m.device, m.inode) => same += 1,
                     Named::File(_) => {
-                        out.warn(AREA, shown(&m.name), "mapped shared; it is another file now");
+                        out.warn(
+                            AREA,
+                            shown(&m.name),
+                            "mapped shared; it is another file now",
+                        );
                     }
                     _ => out.refuse(AREA, shown(&m.name), "mapped shared, and gone"),
                 }
@@ -151,7 +162,11 @@ pub(super) fn open(wanted: &Wanted, world: &dyn World, out: &mut Findings) {
         }
     }
     if same > 0 {
-        out.ok(AREA, "open files and directories", format!("{same} as they were"));
+        out.ok(
+            AREA,
+            "open files and directories",
+            format!("{same} as they were"),
+        );
     }
 }
 
@@ -176,9 +191,15 @@ fn check_open(d: &Descriptor, writing: bool, world: &dyn World) -> Option<(Sever
             } else if facts.size < d.offset {
                 (Warning, "it is shorter now than where the process reads on")
             } else if facts.inode != d.inode {
-                (Warning, "another file stands there now; the process reads on in that")
+                (
+                    Warning,
+                    "another file stands there now; the process reads on in that",
+                )
             } else {
-                (Warning, "it has changed; the process reads on in what it is now")
+                (
+                    Warning,
+                    "it has changed; the process reads on in what it is now",
+                )
             }
         }
         (DescriptorKind::Directory, Named::Directory) => (Ok, ""),
@@ -203,12 +224,12 @@ fn check_open(d: &Descriptor, writing: bool, world: &dyn World) -> Option<(Sever
 /// Files that the processes write.
 pub(super) fn written(wanted: &Wanted, world: &dyn World, policy: Policy, out: &mut Findings) {
     // A live process is to have its files open.
-    let ours: Vec<u32> = match policy.into {
-        Into::Live => {
+    let ours: Vec<u32> = match policy.purpose {
+        Purpose::Live => {
             let processes = wanted.checkpoint.processes.iter();
             processes.map(|p| p.process.pid).collect()
         }
-        Into::New { .. } => Vec::new(),
+        Purpose::New { .. } => Vec::new(),
     };
     for file in &wanted.checkpoint.files {
         let now = world.named(&file.path);
@@ -275,7 +296,11 @@ fn is_log(file: &WrittenFile, wanted: &Wanted) -> bool {
         let mut mappings = p.space.mappings.iter();
         mappings.any(|m| m.shared && m.write && (m.device, m.inode) == (file.device, file.inode))
     });
-    let open = wanted.checkpoint.processes.iter().flat_map(|p| &p.descriptors.open);
+    let open = wanted
+        .checkpoint
+        .processes
+        .iter()
+        .flat_map(|p| &p.descriptors.open);
     let mut ours = open.filter(|d| {
         d.kind == DescriptorKind::Regular && d.inode == file.inode && d.target == file.path
     });
@@ -294,25 +319,36 @@ fn put_back(
     if file.links == 0 {
         return match file.content {
             _ if !file.open => (Ok, "it was deleted and closed".to_owned()),
-            FileContent::Kept { .. } => (Ok, "it had no name; a copy without one is made".to_owned()),
-            _ => (Refuse, "it had no name any more, and its content is not kept".to_owned()),
+            FileContent::Kept { .. } => {
+                (Ok, "it had no name; a copy without one is made".to_owned())
+            }
+            _ => (
+                Refuse,
+                "it had no name any more, and its content is not kept".to_owned(),
+            ),
         };
     }
     match (&file.content, change) {
         (_, Change::Same) => (Ok, "as it was".to_owned()),
-        (FileContent::Kept { .. }, Change::NoFile) => {
-            (Refuse, "its path names something else now; take that away".to_owned())
-        }
+        (FileContent::Kept { .. }, Change::NoFile) => (
+            Refuse,
+            "its path names something else now; take that away".to_owned(),
+        ),
         (FileContent::Kept { .. }, Change::Gone) => (Ok, "it is gone; it is made again".to_owned()),
         (FileContent::Kept { .. }, _) => {
             if let Named::File(facts) = now {
                 if !world.may_open(&file.path, true) {
-                    return (Refuse, "we may not write it; restore as its owner".to_owned());
+                    return (
+                        Refuse,
+                        "we may not write it; restore as its owner".to_owned(),
+                    );
                 }
                 if let Some(pid) = world.writer_of(facts, ours) {
                     return (
                         Warning,
-                        format!("it is put back under process {pid}, which has it open for writing"),
+                        format!(
+                            "it is put back under process {pid}, which has it open for writing"
+                        ),
                     );
                 }
             }

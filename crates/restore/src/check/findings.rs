@@ -92,15 +92,30 @@ impl Findings {
         }
     }
 
-    pub(super) fn ok(&mut self, area: &'static str, subject: impl fmt::Display, text: impl fmt::Display) {
+    pub(super) fn ok(
+        &mut self,
+        area: &'static str,
+        subject: impl fmt::Display,
+        text: impl fmt::Display,
+    ) {
         self.add(Severity::Ok, area, subject, text);
     }
 
-    pub(super) fn warn(&mut self, area: &'static str, subject: impl fmt::Display, text: impl fmt::Display) {
+    pub(super) fn warn(
+        &mut self,
+        area: &'static str,
+        subject: impl fmt::Display,
+        text: impl fmt::Display,
+    ) {
         self.add(Severity::Warning, area, subject, text);
     }
 
-    pub(super) fn refuse(&mut self, area: &'static str, subject: impl fmt::Display, text: impl fmt::Display) {
+    pub(super) fn refuse(
+        &mut self,
+        area: &'static str,
+        subject: impl fmt::Display,
+        text: impl fmt::Display,
+    ) {
         self.add(Severity::Refuse, area, subject, text);
     }
 }

@@ -27,7 +27,11 @@ pub(super) fn kernel(wanted: &Wanted, world: &dyn World, out: &mut Findings) {
                 return;
             }
         }
-        None => out.warn("kernel", "vDSO", "the checkpoint does not hold it, so it cannot be compared"),
+        None => out.warn(
+            "kernel",
+            "vDSO",
+            "the checkpoint does not hold it, so it cannot be compared",
+        ),
     }
     if *then == now {
         out.ok("kernel", "kernel", format!("Linux {now}, as then"));
@@ -68,7 +72,10 @@ pub(super) fn processor(wanted: &Wanted, world: &dyn World, out: &mut Findings) 
         out.warn(
             "processor",
             "registers",
-            format!("{} were there then, unused, and are not now", register_sets(absent).join(", ")),
+            format!(
+                "{} were there then, unused, and are not now",
+                register_sets(absent).join(", ")
+            ),
         );
     }
     if then.features.is_empty() {

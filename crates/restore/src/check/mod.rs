@@ -36,7 +36,7 @@ pub enum Files {
 
 /// What the checkpoint is to become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Into {
+pub enum Purpose {
     /// New processes, with their old pids or new ones.
     New {
         /// The pids of then.
@@ -52,14 +52,14 @@ pub struct Policy {
     /// Of files.
     pub files: Files,
     /// Of processes.
-    pub into: Into,
+    pub purpose: Purpose,
 }
 
 impl Default for Policy {
     fn default() -> Self {
         Self {
             files: Files::default(),
-            into: Into::New { same_pids: false },
+            purpose: Purpose::New { same_pids: false },
         }
     }
 }
@@ -111,11 +111,11 @@ impl Wanted {
 /// Compares what is wanted with what is there.
 pub fn examine(wanted: &Wanted, world: &dyn World, policy: Policy) -> Findings {
     let mut findings = Findings::default();
-    let new = matches!(policy.into, Into::New { .. });
+    let new = matches!(policy.purpose, Purpose::New { .. });
     if new {
         machine::kernel(wanted, world, &mut findings);
         machine::processor(wanted, world, &mut findings);
-        process::pids(wanted, world, policy.into, &mut findings);
+        process::pids(wanted, world, policy.purpose, &mut findings);
         process::credentials(wanted, world, &mut findings);
         process::limits(wanted, world, &mut findings);
         process::places(wanted, world, &mut findings);

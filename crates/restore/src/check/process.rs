@@ -2,7 +2,7 @@
 
 use super::findings::{Findings, shown};
 use super::world::Named;
-use super::{Into, Wanted, World};
+use super::{Purpose, Wanted, World};
 use stillframe_image::{DescriptorKind, MappingKind, ProcessImage};
 
 /// CAP_SYS_CHROOT, CAP_SYS_RESOURCE.
@@ -12,8 +12,22 @@ const RESOURCE: u32 = 24;
 const NOFILE: usize = 7;
 /// Names of limits, by position; only those that a restore can meet.
 const LIMITS: [&str; 16] = [
-    "cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks",
-    "sigpending", "msgqueue", "nice", "rtprio", "rttime",
+    "cpu",
+    "fsize",
+    "data",
+    "stack",
+    "core",
+    "rss",
+    "nproc",
+    "nofile",
+    "memlock",
+    "as",
+    "locks",
+    "sigpending",
+    "msgqueue",
+    "nice",
+    "rtprio",
+    "rttime",
 ];
 
 fn capable(world: &dyn World, capability: u32) -> bool {
@@ -26,8 +40,10 @@ fn subject(process: &ProcessImage) -> String {
     format!("process {}", process.process.pid)
 }
 
-pub(super) fn pids(wanted: &Wanted, world: &dyn World, into: Into, out: &mut Findings) {
-    let Into::New { same_pids } = into else { return };
+pub(super) fn pids(wanted: &Wanted, world: &dyn World, purpose: Purpose, out: &mut Findings) {
+    let Purpose::New { same_pids } = purpose else {
+        return;
+    };
     if !same_pids {
         out.ok("pid", "pids", "new ones are taken");
         return;
@@ -59,7 +75,8 @@ pub(super) fn credentials(wanted: &Wanted, world: &dyn World, out: &mut Findings
     for process in &wanted.checkpoint.processes {
         let p = &process.process;
         let all_ours = |ids: &[u32; 4], ours: &[u32; 4]| ids.iter().all(|id| ours.contains(id));
-        if !root && !(all_ours(&p.uids, &us.uids) && all_ours(&p.gids, &us.gids)) {
+        let ours_alone = all_ours(&p.uids, &us.uids) && all_ours(&p.gids, &us.gids);
+        if !(root || ours_alone) {
             same = false;
             let uid = p.uids.get(1).copied().unwrap_or(0);
             out.refuse(
@@ -96,7 +113,11 @@ pub(super) fn credentials(wanted: &Wanted, world: &dyn World, out: &mut Findings
         );
     }
     if same {
-        out.ok("credentials", "credentials", format!("user {ours} may restore it"));
+        out.ok(
+            "credentials",
+            "credentials",
+            format!("user {ours} may restore it"),
+        );
     }
 }
 
@@ -108,7 +129,11 @@ pub(super) fn limits(wanted: &Wanted, world: &dyn World, out: &mut Findings) {
     let ours = &world.us().limits;
     let mut low = false;
     for process in &wanted.checkpoint.processes {
-        let highest = process.descriptors.open.last().map_or(0, |d| u64::from(d.fd) + 1);
+        let highest = process
+            .descriptors
+            .open
+            .last()
+            .map_or(0, |d| u64::from(d.fd) + 1);
         let hard = ours.get(NOFILE).map_or(u64::MAX, |l| l.hard);
         if highest > hard {
             low = true;
@@ -182,7 +207,7 @@ pub(super) fn places(wanted: &Wanted, world: &dyn World, out: &mut Findings) {
 pub(super) fn descriptors(wanted: &Wanted, out: &mut Findings) {
     for process in &wanted.checkpoint.processes {
         for d in &process.descriptors.open {
-            let kind = match &d.kind {
+            let kind: &str = match &d.kind {
                 DescriptorKind::IoUring => "an io_uring",
                 DescriptorKind::Userfaultfd => "a userfaultfd",
                 DescriptorKind::Fanotify => "a fanotify group",
@@ -196,7 +221,12 @@ pub(super) fn descriptors(wanted: &Wanted, out: &mut Findings) {
                 format!("it is {}, which cannot be restored", shown(kind.as_bytes())),
             );
         }
-        for m in process.space.mappings.iter().filter(|m| m.kind == MappingKind::Device) {
+        for m in process
+            .space
+            .mappings
+            .iter()
+            .filter(|m| m.kind == MappingKind::Device)
+        {
             out.refuse(
                 "unsupported",
                 format!("{}, mapping {:x}-{:x}", subject(process), m.start, m.end),

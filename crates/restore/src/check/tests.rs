@@ -216,12 +216,15 @@ fn an_unchanged_world_is_fine() {
 fn kernels_and_processors() {
     let mut world = Told::default();
     world.kernel = "6.18".into();
-    assert_eq!(bad(&wanted(), &world, Policy::default()), ["warning: kernel"]);
+    assert_eq!(
+        bad(&wanted(), &world, Policy::default()),
+        ["warning: kernel"]
+    );
     world.vdso[5] = 0;
     assert_eq!(bad(&wanted(), &world, Policy::default()), ["refuse: vDSO"]);
     // The live process is where it was.
     let live = Policy {
-        into: super::Into::Live,
+        purpose: Purpose::Live,
         ..Policy::default()
     };
     assert!(bad(&wanted(), &world, live).is_empty());
@@ -234,7 +237,10 @@ fn kernels_and_processors() {
     // AVX state that is in use needs a place; unused, it is only noted.
     let mut world = Told::default();
     world.host.xcr0 = 3;
-    assert_eq!(bad(&wanted(), &world, Policy::default()), ["warning: registers"]);
+    assert_eq!(
+        bad(&wanted(), &world, Policy::default()),
+        ["warning: registers"]
+    );
     let mut used = wanted();
     used.checkpoint.processes[0].threads[0].xstate = xstate(7, 7);
     assert_eq!(bad(&used, &world, Policy::default()), ["refuse: registers"]);
@@ -244,13 +250,16 @@ fn kernels_and_processors() {
     assert!(findings.refusal().unwrap().contains("avx2"));
     let mut older = wanted();
     older.header.host = Host::default();
-    assert_eq!(bad(&older, &world, Policy::default()), ["warning: instructions"]);
+    assert_eq!(
+        bad(&older, &world, Policy::default()),
+        ["warning: instructions"]
+    );
 }
 
 #[test]
 fn pids_users_limits_and_places() {
     let same = Policy {
-        into: super::Into::New { same_pids: true },
+        purpose: Purpose::New { same_pids: true },
         ..Policy::default()
     };
     let mut world = Told::default();
@@ -343,7 +352,10 @@ fn mapped_files_are_told_by_size_times_and_build() {
         w
     };
     let mut world = Told::default();
-    assert_eq!(bad(&with(None), &world, Policy::default()), ["refuse: /lib"]);
+    assert_eq!(
+        bad(&with(None), &world, Policy::default()),
+        ["refuse: /lib"]
+    );
     assert_eq!(
         bad(&with(Some([1; 32])), &world, Policy::default()),
         ["warning: /lib"]
@@ -351,7 +363,10 @@ fn mapped_files_are_told_by_size_times_and_build() {
     world.put("/lib", facts(9, 100, 5), b"");
     assert!(bad(&with(None), &world, Policy::default()).is_empty());
     world.put("/lib", facts(10, 100, 6), b"");
-    assert_eq!(bad(&with(None), &world, Policy::default()), ["refuse: /lib"]);
+    assert_eq!(
+        bad(&with(None), &world, Policy::default()),
+        ["refuse: /lib"]
+    );
     world.build_ids.insert(b"/lib".to_vec(), vec![1, 2]);
     assert!(bad(&with(None), &world, Policy::default()).is_empty());
     // Files of earlier mappings do not matter.
@@ -386,11 +401,19 @@ fn written_files() {
         (&unknown, &same, ["ok", "ok", "ok", "ok"]),
         (&hash, &touched, ["ok", "ok", "ok", "ok"]),
         (&hash, &replaced, ["ok", "ok", "ok", "ok"]),
-        (&unknown, &touched, ["warning", "refuse", "refuse", "refuse"]),
+        (
+            &unknown,
+            &touched,
+            ["warning", "refuse", "refuse", "refuse"],
+        ),
         (&hash, &changed, ["warning", "refuse", "refuse", "refuse"]),
         (&hash, &shorter, ["warning", "refuse", "refuse", "refuse"]),
         (&hash, &grown, ["warning", "refuse", "refuse", "refuse"]),
-        (&unknown, &replaced, ["warning", "refuse", "refuse", "refuse"]),
+        (
+            &unknown,
+            &replaced,
+            ["warning", "refuse", "refuse", "refuse"],
+        ),
         (&unknown, &reborn, ["warning", "refuse", "refuse", "refuse"]),
         (&hash, &None, ["refuse", "refuse", "refuse", "refuse"]),
         (&KEPT, &same, ["ok", "ok", "ok", "ok"]),
@@ -420,7 +443,11 @@ fn written_files() {
             let findings = examine(&w, &world, policy(files));
             let found: Vec<_> = findings.all.iter().filter(|f| f.subject == "/f").collect();
             assert_eq!(found.len(), 1, "row {i} {files:?}: {found:?}");
-            assert_eq!(found[0].severity.name(), *want, "row {i} {files:?}: {found:?}");
+            assert_eq!(
+                found[0].severity.name(),
+                *want,
+                "row {i} {files:?}: {found:?}"
+            );
         }
     }
 }
@@ -473,7 +500,7 @@ fn deleted_closed_locked_and_shared_files() {
     world.writer = Some(77);
     let live = Policy {
         files: Files::Version,
-        into: super::Into::Live,
+        purpose: Purpose::Live,
     };
     assert!(bad(&w, &world, live).is_empty(), "it is its own file");
     world.locked.insert(b"/f".to_vec());
@@ -498,7 +525,10 @@ fn what_cannot_be_brought_back_is_named() {
     }];
     assert_eq!(
         bad(&w, &Told::default(), Policy::default()),
-        ["refuse: process 77, descriptor 7", "warning: process 77, thread 77"]
+        [
+            "refuse: process 77, descriptor 7",
+            "warning: process 77, thread 77"
+        ]
     );
     let findings = examine(&w, &Told::default(), Policy::default());
     assert!(findings.refusal().unwrap().contains("io_uring"));

@@ -109,7 +109,12 @@ impl World for Here {
             Ok(facts) if facts.is_regular() => Named::File(facts),
             Ok(_) if path(bytes).is_dir() => Named::Directory,
             Ok(_) => Named::Other,
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 Named::Nothing
             }
             Err(e) => Named::Hidden(e.to_string()),
@@ -183,7 +188,8 @@ impl World for Here {
         if !privileged && setting("/proc/sys/kernel/unprivileged_userns_clone") == Some(0) {
             return Err("kernel.unprivileged_userns_clone is 0".to_owned());
         }
-        if !privileged && setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1)
+        if !privileged
+            && setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1)
         {
             return Err("kernel.apparmor_restrict_unprivileged_userns is 1".to_owned());
         }

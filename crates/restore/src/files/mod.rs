@@ -100,7 +100,11 @@ impl<'a> Putting<'a> {
             steps.extend(step(file, files, directory)?);
         }
         if files == Files::Version {
-            steps.extend(made_since(recording, id, &wanted)?.into_iter().map(Step::Remove));
+            steps.extend(
+                made_since(recording, id, &wanted)?
+                    .into_iter()
+                    .map(Step::Remove),
+            );
         }
         Ok(Self {
             recording,
@@ -323,7 +327,9 @@ fn made_since(
     wanted: &[WrittenFile],
 ) -> Result<Vec<WrittenFile>> {
     let wall = recording.row(id).map_or(u64::MAX, |r| r.tick.wall_ns);
-    let wall = i64::try_from(wall).unwrap_or(i64::MAX).saturating_sub(COARSE_NS);
+    let wall = i64::try_from(wall)
+        .unwrap_or(i64::MAX)
+        .saturating_sub(COARSE_NS);
     let mut found: Vec<WrittenFile> = Vec::new();
     for file in recording.files_after(id)? {
         let known = |f: &&WrittenFile| f.path == file.path || f.space == file.space;

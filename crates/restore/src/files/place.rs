@@ -20,6 +20,8 @@ pub(super) struct Changed {
     path: String,
     /// Bytes it had.
     size: u64,
+    /// When it had been modified, ns since the epoch.
+    modified_ns: i64,
     /// Without a name: what stood where something was written or cut off.
     before: Option<File>,
     /// Offset in the file, offset in `before`, bytes.
@@ -67,6 +69,7 @@ pub(super) fn rewrite(
         file,
         path: path.display().to_string(),
         size: facts.size,
+        modified_ns: facts.modified_ns,
         before: None,
         pieces: Vec::new(),
         end: 0,
@@ -75,7 +78,7 @@ pub(super) fn rewrite(
         return Ok(());
     };
     entry.overwrite(content, path)?;
-    set_times(&entry.file, wanted, path)
+    set_times(&entry.file, wanted.modified_ns, path)
 }
 
 impl Changed {
@@ -147,7 +150,10 @@ impl Changed {
                     .map_err(failed("write", path))?;
             }
         }
-        self.file.set_len(self.size).map_err(failed("write", path))
+        self.file
+            .set_len(self.size)
+            .map_err(failed("write", path))?;
+        set_times(&self.file, self.modified_ns, path)
     }
 }
 
@@ -184,11 +190,11 @@ fn fill(file: &File, offset: u64, out: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Gives a file the modification time of then, as far as we may.
-fn set_times(file: &File, wanted: &WrittenFile, path: &Path) -> Result<()> {
+fn set_times(file: &File, modified_ns: i64, path: &Path) -> Result<()> {
     use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
     let modified = Timespec {
-        tv_sec: wanted.modified_ns.div_euclid(1_000_000_000),
-        tv_nsec: wanted.modified_ns.rem_euclid(1_000_000_000),
+        tv_sec: modified_ns.div_euclid(1_000_000_000),
+        tv_nsec: modified_ns.rem_euclid(1_000_000_000),
     };
     let times = Timestamps {
         last_access: Timespec {
@@ -233,7 +239,7 @@ fn finish(file: &File, wanted: &WrittenFile, path: &Path) -> Result<Facts> {
     }
     file.set_permissions(Permissions::from_mode(wanted.mode & 0o777))
         .map_err(failed("set permissions of", path))?;
-    set_times(file, wanted, path)?;
+    set_times(file, wanted.modified_ns, path)?;
     Ok(Facts::of(file)?)
 }
 
@@ -326,7 +332,9 @@ impl Made {
     /// Gives the name back to what had it.
     pub(super) fn undo(self) -> Result<()> {
         match &self.aside {
-            Some(aside) => std::fs::rename(aside, &self.path).map_err(failed("put back", &self.path)),
+            Some(aside) => {
+                std::fs::rename(aside, &self.path).map_err(failed("put back", &self.path))
+            }
             None if self.here => {
                 std::fs::remove_file(&self.path).map_err(failed("remove", &self.path))
             }
@@ -359,7 +367,11 @@ pub(super) fn directories(path: &Path, made: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// A copy of a file: of the content kept, else of what it is now; its facts.
-pub(super) fn copy(wanted: &WrittenFile, content: Option<&Content<'_>>, to: &Path) -> Result<Facts> {
+pub(super) fn copy(
+    wanted: &WrittenFile,
+    content: Option<&Content<'_>>,
+    to: &Path,
+) -> Result<Facts> {
     let result = match content {
         Some(content) => fresh(to, wanted, content),
         None => present(wanted, to),

@@ -51,7 +51,9 @@ pub fn run(opened: &Opened, name: &OsStr, args: &ExportArgs) -> anyhow::Result<u
     // What was never written stays a hole.
     for run in pages.chunk_by(|(a, _), (b, _)| b.0 == a.0 + 1) {
         for run in run.chunks(PAGES) {
-            let Some((first, _)) = run.first() else { continue };
+            let Some((first, _)) = run.first() else {
+                continue;
+            };
             let rest = file.size.saturating_sub(first.address());
             let length = (run.len() * PAGE_SIZE).min(usize::try_from(rest).unwrap_or(usize::MAX));
             let bytes = &mut buffer[..length];
@@ -109,7 +111,9 @@ fn choose<'a>(files: &'a [WrittenFile], name: &[u8]) -> Result<&'a WrittenFile, 
         ([], _) => Err(format!(
             "has no written file {shown}; `still show --files` lists them"
         )),
-        _ => Err(format!("has several files {shown}; name one by its whole path")),
+        _ => Err(format!(
+            "has several files {shown}; name one by its whole path"
+        )),
     }
 }
 
@@ -134,7 +138,11 @@ mod tests {
             file("/c/old", 0),
             file("/c/old", 1),
         ];
-        let at = |name: &str| choose(&files, name.as_bytes()).ok().map(|f| (f.path.clone(), f.links));
+        let at = |name: &str| {
+            choose(&files, name.as_bytes())
+                .ok()
+                .map(|f| (f.path.clone(), f.links))
+        };
         assert_eq!(at("/a/x.db"), Some((b"/a/x.db".to_vec(), 1)));
         assert_eq!(at("a/x.db"), Some((b"/a/x.db".to_vec(), 1)));
         assert_eq!(at("log"), Some((b"/b/log".to_vec(), 1)));

@@ -8,8 +8,8 @@ use crate::names;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use stillframe_image::{
-    CheckpointId, Coverage, Descriptor, FileContent, Mapping, Point, ProcessImage, SigInfo, SignalAction, Thread,
-    WrittenFile,
+    CheckpointId, Coverage, Descriptor, FileContent, Mapping, Point, ProcessImage, SigInfo,
+    SignalAction, Thread, WrittenFile,
 };
 use stillframe_store::Recording;
 use stillframe_timeline::View;

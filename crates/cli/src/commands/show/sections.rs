@@ -226,7 +226,11 @@ pub(super) fn written(out: &mut impl Write, files: &[WrittenFile]) -> io::Result
             output::printable(&file.path),
         )?;
         if let FileContent::Left(why) = &file.content {
-            writeln!(out, "          not kept: {}", output::printable(why.as_bytes()))?;
+            writeln!(
+                out,
+                "          not kept: {}",
+                output::printable(why.as_bytes())
+            )?;
         }
     }
     Ok(())
