@@ -215,8 +215,7 @@ proptest! {
     ) {
         let tmp = tempfile::tempdir().unwrap();
         let dir = tmp.path().join("r.still");
-        let options = WriterOptions { ..small() };
-        let writer = Writer::create(&dir, &Header::default(), options, false).unwrap();
+        let writer = Writer::create(&dir, &Header::default(), small(), false).unwrap();
         let mut model = Model { writer, lives: BTreeMap::new(), born: 0, committed: BTreeMap::new() };
         model.apply(&Op::Open);
         for op in &ops {
@@ -255,7 +254,10 @@ fn a_recorder_that_keeps_only_the_newest_keeps_their_files() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = tmp.path().join("r.still");
     let options = WriterOptions {
-        keep: "6".parse().unwrap(),
+        keep: Bound {
+            count: Some(6),
+            ..Bound::default()
+        },
         ..small()
     };
     let writer = Writer::create(&dir, &Header::default(), options, false).unwrap();

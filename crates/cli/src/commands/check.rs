@@ -6,7 +6,7 @@ use crate::{open, output};
 use serde::Serialize;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
-use stillframe_restore::check::{self, Findings, Policy, Purpose, Severity};
+use stillframe_restore::check::{self, Finding, Findings, Policy, Purpose, Severity};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -14,6 +14,17 @@ struct Line<'a> {
     area: &'static str,
     subject: &'a str,
     text: &'a str,
+}
+
+impl<'a> Line<'a> {
+    fn of(finding: &'a Finding) -> Self {
+        Self {
+            severity: finding.severity.name(),
+            area: finding.area,
+            subject: &finding.subject,
+            text: &finding.text,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -40,25 +51,11 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
     };
     let findings = check::here(&opened.recording, opened.id, policy)?;
     if args.json {
-        let line = |f| {
-            let check::Finding {
-                severity,
-                area,
-                subject,
-                text,
-            } = f;
-            Line {
-                severity: severity.name(),
-                area,
-                subject,
-                text,
-            }
-        };
         output::json(&Report {
             recording: opened.path.to_string_lossy().into_owned(),
             checkpoint: opened.id.0,
             outcome: findings.worst().name(),
-            findings: findings.all.iter().map(line).collect(),
+            findings: findings.all.iter().map(Line::of).collect(),
         })?;
     } else {
         let name = output::printable(opened.path.as_os_str().as_bytes());

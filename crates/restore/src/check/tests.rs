@@ -214,8 +214,10 @@ fn an_unchanged_world_is_fine() {
 
 #[test]
 fn kernels_and_processors() {
-    let mut world = Told::default();
-    world.kernel = "6.18".into();
+    let mut world = Told {
+        kernel: "6.18".into(),
+        ..Told::default()
+    };
     assert_eq!(
         bad(&wanted(), &world, Policy::default()),
         ["warning: kernel"]
