@@ -37,5 +37,5 @@ pub use error::Error;
 pub use files::FilesPolicy;
 pub use options::{Copying, Options, Precopy, TrackerChoice};
 pub use paranoid::Findings;
-pub use session::{Observer, Report, record};
+pub use session::{Ailment, Case, Keeper, Observer, Remedy, Report, record, record_kept};
 pub use stats::{Histogram, Stats};

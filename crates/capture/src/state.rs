@@ -8,8 +8,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use stillframe_image::{
-    AltStack, CheckpointId, Descriptors, Gap, IntervalTimer, Process, RobustList, Rseq, SigInfo,
-    SignalAction, Thread,
+    AltStack, CheckpointId, Descriptors, Gap, IntervalTimer, Process, ProcessImage, RobustList,
+    Rseq, SigInfo, SignalAction, Thread,
 };
 use stillframe_linux::Result;
 use stillframe_linux::inject::Injector;
@@ -85,6 +85,25 @@ impl State {
         self.via = tid;
         self.fds = Fds::open(tid)?;
         Ok(())
+    }
+
+    /// The process was made what it was at an earlier checkpoint: all of it is read again, but for
+    /// what only the process itself tells, which is as it was then. `number`: threads' numbers now.
+    pub fn adopt(&mut self, image: &ProcessImage, number: impl Fn(u32) -> u32) {
+        self.read_at = None;
+        let of = |t: &Thread| {
+            let known = Known {
+                alt_stack: t.alt_stack,
+                tid_address: t.tid_address,
+                asked: t.alt_stack.is_some(),
+                ..Known::default()
+            };
+            (number(t.tid), known)
+        };
+        self.known = image.threads.iter().map(of).collect();
+        let told = |a: &&SignalAction| a.handler != SignalAction::UNKNOWN;
+        self.injected.actions = image.process.actions.iter().filter(told).copied().collect();
+        self.injected.asked = self.injected.actions.iter().map(|a| a.signal).collect();
     }
 
     /// Whether something is missing that only the target itself can be asked for.

@@ -6,7 +6,9 @@ pub mod debug;
 pub mod history;
 pub mod last_good;
 pub mod retention;
+pub mod rollback;
 pub mod stacks;
+pub mod supervise;
 #[cfg(feature = "view")]
 pub mod view;
 
@@ -20,6 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use stillframe_capture::FilesPolicy;
 use stillframe_store::retention::Bound;
+pub use supervise::SuperviseArgs;
 
 /// Record a running program many times a second, and open any moment of it.
 #[derive(Debug, Parser)]
@@ -69,6 +72,10 @@ pub enum Command {
     View(view::ViewArgs),
     /// Say what a recording cost and where, as text or as a page for a browser.
     Report(ReportArgs),
+    /// Start a program and keep it alive: when it is about to die, back to when it was well.
+    Supervise(Box<SuperviseArgs>),
+    /// Take a live process back to an earlier moment of itself.
+    Rollback(rollback::RollbackArgs),
     /// Open a moment in GDB, and move from there through the others.
     Debug(DebugArgs),
     /// Write one moment as a file that other tools read.

@@ -126,6 +126,8 @@ impl Marks {
     pub const POINT: Self = Self(16);
     /// First one in which some process of the tree appears.
     pub const FORK: Self = Self(32);
+    /// First one after a process was taken back to an earlier checkpoint.
+    pub const ROLLBACK: Self = Self(64);
 
     /// Whether all bits of `other` are set.
     pub const fn contains(self, other: Self) -> bool {
@@ -147,6 +149,7 @@ impl Marks {
             (Self::EXEC, "exec"),
             (Self::POINT, "point"),
             (Self::FORK, "fork"),
+            (Self::ROLLBACK, "rollback"),
         ]
         .into_iter()
         .filter_map(move |(bit, name)| self.contains(bit).then_some(name))

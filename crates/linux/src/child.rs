@@ -22,6 +22,13 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
+/// Sends SIGKILL. Nothing is reported: it may be gone already.
+pub fn end(pid: u32) {
+    if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
 /// Waits for a launched program to end, passing on the signals that are sent to us, as any wrapper
 /// does; those that the terminal sends reach it without us.
 ///

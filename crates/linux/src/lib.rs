@@ -17,12 +17,14 @@ pub mod gates;
 pub mod host;
 pub mod inject;
 pub mod launch;
+pub mod memory;
 pub mod pagemap;
 pub mod proc;
 pub mod ptrace;
 pub mod remote;
 pub mod sched;
 pub mod signals;
+pub mod sockets;
 pub mod softdirty;
 #[cfg(test)]
 mod test_support;

@@ -13,8 +13,12 @@ pub mod blank;
 pub mod check;
 pub mod error;
 pub mod files;
+pub mod process;
+pub mod rollback;
 pub mod source;
 pub mod space;
+pub mod threads;
+pub mod verify;
 
 pub use error::{Error, Result};
 pub use source::Source;

@@ -150,7 +150,11 @@ impl Engine {
                 member.space.begin_after()?;
             }
         }
-        halt.resume()?;
+        if self.standing {
+            halt.stay();
+        } else {
+            halt.resume()?;
+        }
         tick.phases.resume = clock.lap();
 
         self.strategy.boundary(now, &tick.phases, attempt > 1);

@@ -30,7 +30,7 @@ use member::Member;
 use std::num::NonZero;
 use std::time::{Duration, Instant};
 use stillframe_image::account::{SkipReason, StopKind};
-use stillframe_image::{CheckpointId, Gap, Marks, SigInfo, SpaceId, Tick};
+use stillframe_image::{CheckpointId, Gap, Marks, ProcessImage, SigInfo, SpaceId, Tick};
 use stillframe_linux::copy::PageArena;
 use stillframe_linux::inject::Injector;
 use stillframe_linux::proc::status::Status;
@@ -100,6 +100,8 @@ pub struct Engine {
     completed: Instant,
     /// Time the target stood still for completions since the last checkpoint.
     completion_ns: u64,
+    /// The next checkpoint leaves the processes standing.
+    standing: bool,
 }
 
 impl Engine {
@@ -140,6 +142,7 @@ impl Engine {
             cost: Cost::default(),
             completed: started,
             completion_ns: 0,
+            standing: false,
         }
     }
 
@@ -336,7 +339,7 @@ impl Engine {
                 }
             }
         }
-        let mut attempt = if dying { ATTEMPTS } else { 0 };
+        let mut attempt = if dying || self.standing { ATTEMPTS } else { 0 };
         loop {
             attempt += 1;
             match self.boundary(&mut tick, crash, limit, attempt)? {
@@ -345,6 +348,38 @@ impl Engine {
                 Made::Conflict if self.pending.is_some() => return Ok(Outcome::Taken),
                 Made::Conflict => {}
             }
+        }
+    }
+
+    /// Takes a checkpoint after which all processes stand still as they were in it, until they are
+    /// stopped and resumed again.
+    ///
+    /// # Errors
+    /// As [`Engine::checkpoint`].
+    pub fn stand(
+        &mut self,
+        marks: Marks,
+        crash: Option<&(u32, SigInfo)>,
+        limit: Duration,
+    ) -> Result<Outcome, Error> {
+        self.standing = true;
+        let made = self.checkpoint(marks, crash, limit);
+        self.standing = false;
+        made
+    }
+
+    /// The number in the recording of a recorded process.
+    pub fn space_of(&self, pid: u32) -> Option<SpaceId> {
+        let member = self.members.iter().find(|m| m.pid == pid);
+        member.map(|m| m.space.id())
+    }
+
+    /// A process was made what it was at an earlier checkpoint: what is known of it is of another
+    /// time, and is to be found out again. `number`: its threads' numbers now.
+    pub fn remade(&mut self, pid: u32, image: &ProcessImage, number: impl Fn(u32) -> u32) {
+        if let Some(member) = self.members.iter_mut().find(|m| m.pid == pid) {
+            member.space.touched();
+            member.state.adopt(image, number);
         }
     }
 

@@ -49,6 +49,15 @@ impl Session<'_> {
                 self.joined(pid, made)?;
                 goals.marks = goals.marks.with(Marks::EXEC);
             }
+            Event::Fatal { tid, siginfo } if root && self.keeper.is_some() => {
+                let mut others = Vec::new();
+                let crash = (tid, siginfo);
+                if !self.save(pid, &crash, goals, &mut others)? {
+                    self.crashed |= root;
+                    self.engine.parts().0.release(pid)?;
+                }
+                return self.events(others, goals);
+            }
             Event::Fatal { tid, siginfo } => {
                 let others = self.last_words(Marks::CRASH, Some((tid, siginfo)));
                 self.crashed |= root;
@@ -77,7 +86,7 @@ impl Session<'_> {
     }
 
     /// Deals with what happened while something else was being dealt with.
-    fn events(
+    pub(super) fn events(
         &mut self,
         events: Vec<Happened>,
         goals: &mut Goals,

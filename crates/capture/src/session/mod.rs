@@ -5,7 +5,11 @@
 //! itself. What follows from an event is in `events`, what comes before the first tick in `opening`.
 
 mod events;
+mod keeper;
 mod opening;
+mod rollback;
+
+pub use keeper::{Ailment, Case, Keeper, Remedy};
 
 use crate::Error;
 use crate::control::{self, Control, Cost};
@@ -23,7 +27,8 @@ use stillframe_image::account::SkipReason;
 use stillframe_image::{Gap, Marks};
 use stillframe_linux::sched;
 use stillframe_linux::tracee::{FamilyWake, Outcome as Ended, Tracee};
-use stillframe_store::Summary;
+use stillframe_restore::rollback::ask::Listener;
+use stillframe_store::{Recording, Summary};
 
 /// Longest a target may take to stop for an ordinary tick. Threads waiting for a disk, or for a
 /// child of `vfork`, cannot be stopped; the tick is then skipped and the target runs on.
@@ -84,6 +89,19 @@ pub fn record(
     options: &Options,
     observer: &mut dyn Observer,
 ) -> Result<Report, Error> {
+    record_kept(begin, options, observer, None)
+}
+
+/// The same with somebody who decides what becomes of the target when it is about to die, or ails.
+///
+/// # Errors
+/// As [`record`].
+pub fn record_kept<'a>(
+    begin: impl FnOnce() -> Result<Tracee, Error>,
+    options: &'a Options,
+    observer: &'a mut (dyn Observer + 'a),
+    keeper: Option<&'a mut (dyn Keeper + 'a)>,
+) -> Result<Report, Error> {
     // Before the target is ours: what its threads report from then on waits for us.
     let trackers = Trackers::choose(options.tracker)?;
     let tracee = begin()?;
@@ -123,6 +141,11 @@ pub fn record(
         last_tick: Instant::now(),
         recorder: 0.0,
         early,
+        door: Listener::start(&options.output)
+            .inspect_err(|error| tracing::warn!("nobody can ask for a rollback: {error}"))
+            .ok(),
+        reader: None,
+        keeper,
     };
     let verdict = session.run();
     session.close(verdict, findings)
@@ -182,7 +205,7 @@ impl Counts {
 struct Session<'a> {
     engine: Engine,
     options: &'a Options,
-    observer: &'a mut dyn Observer,
+    observer: &'a mut (dyn Observer + 'a),
     counts: Counts,
     crashed: bool,
     last_seen: Instant,
@@ -193,6 +216,12 @@ struct Session<'a> {
     recorder: f64,
     /// What happened to the target before the recording was there.
     early: Option<Happened>,
+    /// Where others ask for a rollback.
+    door: Option<Listener>,
+    /// The recording as read for a rollback.
+    reader: Option<Recording>,
+    /// Who looks after the target.
+    keeper: Option<&'a mut (dyn Keeper + 'a)>,
 }
 
 fn control(options: &Options) -> Option<Control> {
@@ -257,6 +286,9 @@ impl Session<'_> {
         {
             return Ok(Some(Verdict::Limit("count")));
         }
+        if let Some(verdict) = self.look_after(goals)? {
+            return Ok(Some(verdict));
+        }
         let gates_due = self.engine.look_at_gates();
         let asked = self.engine.parts().0.is_asked();
         if asked {
@@ -303,6 +335,7 @@ impl Session<'_> {
             Some(self.last_seen + SHOW_PERIOD),
             gates_due,
             self.engine.parts().0.is_asked().then_some(goals.retry),
+            self.keeper.as_ref().map(|_| now + keeper::LOOK),
         ];
         match self.wait(wake_at.into_iter().flatten().min())? {
             FamilyWake::Deadline => {
@@ -316,7 +349,11 @@ impl Session<'_> {
                     return Ok(Some(Verdict::Stopped));
                 }
             }
-            FamilyWake::Descriptor(_) => return Ok(Some(Verdict::StoreFailed)),
+            FamilyWake::Descriptor(1) => return Ok(Some(Verdict::StoreFailed)),
+            FamilyWake::Descriptor(_) => {
+                let happened = self.asked(goals)?;
+                return self.events(happened, goals);
+            }
             FamilyWake::Event { pid, event } => return self.event(pid, event, goals),
         }
         Ok(None)
@@ -363,7 +400,9 @@ impl Session<'_> {
     fn wait(&mut self, deadline: Option<Instant>) -> Result<FamilyWake, Error> {
         let wish = self.observer.wish();
         let (family, pipeline) = self.engine.parts();
-        Ok(family.wait(deadline, &[wish, pipeline.failed().as_fd()])?)
+        let mut wake = vec![wish, pipeline.failed()];
+        wake.extend(self.door.as_ref().map(AsFd::as_fd));
+        Ok(family.wait(deadline, &wake)?)
     }
 
     /// The next tick after `due`; ticks that have passed meanwhile are skipped.

@@ -14,7 +14,9 @@ mod man;
 mod record;
 mod report;
 mod retention;
+mod rollback;
 mod show;
+mod supervise;
 mod verify;
 #[cfg(feature = "view")]
 mod view;
@@ -41,6 +43,8 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         #[cfg(feature = "view")]
         Command::View(args) => view::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Supervise(args) => supervise::run(*args),
+        Command::Rollback(args) => rollback::run(&args),
         Command::Debug(args) => debug::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Tag(args) => retention::tag(&args),

@@ -84,6 +84,11 @@ impl Redis {
         self.server.pid()
     }
 
+    /// Where it listens.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     fn ask(&self, requests: &str, replies: usize) -> Result<Vec<String>> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).context("redis-server")?;
         stream.set_read_timeout(Some(PATIENCE))?;

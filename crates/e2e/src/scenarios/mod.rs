@@ -24,9 +24,11 @@ pub mod points;
 pub mod privilege;
 pub mod report;
 pub mod retention;
+pub mod rollback;
 pub mod signals;
 pub mod space;
 pub mod stacks;
+pub mod supervise;
 pub mod survive;
 pub mod torn;
 pub mod tree;
@@ -67,6 +69,8 @@ pub fn all() -> Vec<Scenario> {
         bench::SCENARIOS,
         report::SCENARIOS,
         retention::SCENARIOS,
+        rollback::SCENARIOS,
+        supervise::SCENARIOS,
         view::SCENARIOS,
     ]
     .concat()

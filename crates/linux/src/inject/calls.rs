@@ -92,6 +92,15 @@ impl Injector {
             .map(i64::cast_unsigned)
     }
 
+    /// A call as by [`Injector::syscall`] in the thread that suits best.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn call_any(&mut self, halt: &mut Halt<'_>, number: i64, args: [u64; 6]) -> Result<i64> {
+        let tid = safety::pick(halt, &self.memory)?;
+        self.syscall(halt, tid, number, args)
+    }
+
     /// A call in any thread that writes `N` words to the place for results.
     fn ask<const N: usize>(
         &mut self,

@@ -9,6 +9,7 @@ pub mod fds;
 pub mod identity;
 pub mod maps;
 pub mod process;
+pub mod set;
 pub mod sharers;
 pub mod smaps;
 pub mod stat;

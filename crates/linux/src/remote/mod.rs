@@ -22,6 +22,7 @@ mod name;
 pub mod numbers;
 mod pin;
 mod place;
+mod safe;
 
 use crate::error::{Error, Result, Target};
 use crate::proc::maps::Maps;
@@ -49,8 +50,17 @@ const OWN: u64 = PAGE;
 pub const SCRATCH: u64 = 64 * 1024;
 const LENGTH: u64 = CODE + OWN + SCRATCH;
 
-/// `syscall`, then a trap.
-const INSTRUCTIONS: [u8; 4] = [0x0f, 0x05, 0x0f, 0x0b];
+/// `syscall`; and, for when nobody is there to catch the thread behind it, what stops the process.
+const INSTRUCTIONS: [u8; 25] = [
+    0x0f, 0x05, // syscall
+    0xb8, 0x27, 0x00, 0x00, 0x00, // mov eax, 39 (getpid)
+    0x0f, 0x05, // syscall
+    0x89, 0xc7, // mov edi, eax
+    0xbe, 0x13, 0x00, 0x00, 0x00, // mov esi, 19 (SIGSTOP)
+    0xb8, 0x3e, 0x00, 0x00, 0x00, // mov eax, 62 (kill)
+    0x0f, 0x05, // syscall
+    0xeb, 0xe9, // jmp, back to the second instruction
+];
 
 /// Signals that cannot come from outside while calls are made: all that can be blocked, but for
 /// those that an instruction raises (blocked, they would kill).

@@ -23,6 +23,7 @@ mod family;
 mod halt;
 mod points;
 mod put;
+mod remake;
 mod stalls;
 mod status;
 mod stop;

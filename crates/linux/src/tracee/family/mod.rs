@@ -158,6 +158,16 @@ impl Family {
         }
     }
 
+    /// Where a stopped thread stands.
+    pub fn instruction(&self, pid: u32, tid: u32) -> Option<u64> {
+        let member = self.members.iter().find(|m| m.pid == pid)?;
+        let thread = member.threads.get(member.find(tid)?)?;
+        match &thread.state {
+            super::State::Stopped(s) => s.registers().ok().map(|r| r.rip),
+            _ => None,
+        }
+    }
+
     /// Where a member is; one that has ended makes way for another with the same number.
     fn place(&self, pid: u32) -> Option<usize> {
         self.members

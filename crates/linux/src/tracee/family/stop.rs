@@ -76,6 +76,12 @@ impl FamilyHalt<'_> {
         self.stopped_at
     }
 
+    /// Leaves all threads as they stand: the next [`Family::stop_all`] finds them stopped, and they
+    /// have not run an instruction until then.
+    pub fn stay(mut self) {
+        self.resumed = true;
+    }
+
     /// Resumes all threads, those held for an event excepted. How long each stood still is then told
     /// by [`Family::stalls`].
     ///

@@ -1,0 +1,167 @@
+//! `still supervise`.
+//!
+//! Launches a program, records it, and when it is about to die or ails takes it back to a moment at
+//! which it was well. [`policy`] says to which, [`health`] whether it ails, [`outside`] tells others.
+
+mod health;
+mod outside;
+mod policy;
+
+use super::capture;
+use crate::args::SuperviseArgs;
+use crate::exit::{Code, fail};
+use crate::live::Live;
+use health::Health;
+use outside::{Outside, What};
+use policy::{Fault, Policy, Sentence};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use stillframe_capture::{Ailment, Case, Keeper, Remedy};
+use stillframe_linux::child;
+use stillframe_linux::launch::Launch;
+use stillframe_linux::signals::Interrupts;
+use stillframe_linux::tracee::{Outcome, Tracee};
+use stillframe_restore::rollback::ask::Summary;
+
+/// The newest part that is kept if nothing else was said.
+const KEEP: Duration = Duration::from_secs(60);
+
+/// Starts a program and keeps it alive; ends as it ends.
+///
+/// # Errors
+/// If the program cannot be started or recorded, or the recording cannot be written.
+pub fn run(args: SuperviseArgs) -> anyhow::Result<u8> {
+    let (program, arguments) = args
+        .command
+        .split_first()
+        .ok_or_else(|| fail(Code::Usage, "no program given; see still supervise --help"))?;
+    let mut options = capture::options(&args.capture, Path::new(program));
+    if args.capture.keep.is_none() {
+        options.keep.time = Some(KEEP);
+    }
+    capture::check_output(&options)?;
+    let interrupts = Interrupts::new()?;
+    let outside = Outside::open(&args, &options.output)?;
+    let command = Launch {
+        program: program.clone(),
+        args: arguments.to_vec(),
+        cwd: None,
+    };
+    let mut pid = None;
+    let launch = || {
+        let target = Tracee::launch(command)?;
+        pid = Some(target.pid());
+        Ok(target)
+    };
+    let mut supervisor = Supervisor {
+        policy: Policy::new(args.retries, args.limit),
+        health: args.health.as_deref().map(|command| {
+            Health::new(
+                command,
+                args.health_every,
+                args.health_timeout,
+                args.health_failures,
+            )
+        }),
+        outside,
+        on_error_return: args.on_error_return,
+        pid: 0,
+        to: None,
+    };
+    let mut live = Live::new(interrupts, true, args.capture.quiet);
+    let result =
+        stillframe_capture::record_kept(launch, &options, &mut live, Some(&mut supervisor));
+    live.clear();
+    let report = result.map_err(|error| {
+        // It has not run a single instruction: better no program than one that nobody looks after.
+        pid.into_iter().for_each(child::kill);
+        capture::failure(error)
+    })?;
+    let (ended, report_pid) = (report.ended, report.pid);
+    let concluded = capture::conclude(&args.capture, &options, report);
+    let ended = match ended {
+        Some(ended) => ended,
+        None => child::wait(report_pid, live.interrupts())?,
+    };
+    supervisor.outside.end();
+    concluded?;
+    Ok(match ended {
+        Outcome::Exited(code) => u8::try_from(code & 0xff).unwrap_or(1),
+        Outcome::Killed { signal, .. } => u8::try_from(128 + signal).unwrap_or(255),
+    })
+}
+
+struct Supervisor {
+    policy: Policy,
+    health: Option<Health>,
+    outside: Outside,
+    on_error_return: bool,
+    pid: u32,
+    to: Option<u64>,
+}
+
+impl Keeper for Supervisor {
+    fn look(&mut self, pid: u32) -> Option<String> {
+        self.pid = pid;
+        self.outside.look();
+        self.health.as_mut()?.look(pid)
+    }
+
+    fn judge(&mut self, case: &Case<'_>) -> Remedy {
+        self.pid = case.pid;
+        let (fault, reason) = match case.ailment {
+            Ailment::Signal { tid, number, at } => {
+                let name = stillframe_image::signal::name(i64::from(*number));
+                let reason = format!("{name} in thread {tid} at {at:#x}");
+                (Fault::Signal(*number, *at), reason)
+            }
+            Ailment::Health(why) => (Fault::Health, why.clone()),
+        };
+        let first = match fault {
+            Fault::Signal(..) => What::Crash,
+            Fault::Health => What::Sick,
+        };
+        self.outside
+            .tell(first, case.pid, Some(case.present.0), &reason);
+        match self
+            .policy
+            .judge(fault, case.present, case.rows, Instant::now())
+        {
+            Sentence::Back(to) => {
+                self.to = Some(to.0);
+                Remedy::GoBack {
+                    to,
+                    break_input: self.on_error_return,
+                }
+            }
+            Sentence::GiveUp(why) => {
+                let why = format!("{reason}; {why}");
+                self.outside
+                    .tell(What::GaveUp, case.pid, Some(case.present.0), &why);
+                match fault {
+                    Fault::Signal(..) => Remedy::Leave,
+                    Fault::Health => Remedy::Kill,
+                }
+            }
+        }
+    }
+
+    fn told(&mut self, outcome: Result<(&Summary, Duration), String>) {
+        let pid = self.pid;
+        if let Some(health) = &mut self.health {
+            health.renew();
+        }
+        match outcome {
+            Ok((summary, took)) => {
+                self.outside.back(took, summary.pages);
+                let text = format!(
+                    "{} pages in {:.1} ms",
+                    summary.pages,
+                    took.as_secs_f64() * 1e3
+                );
+                self.outside.tell(What::Back, pid, self.to, &text);
+            }
+            Err(why) => self.outside.tell(What::Failed, pid, self.to, &why),
+        }
+    }
+}

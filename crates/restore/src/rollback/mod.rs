@@ -1,0 +1,475 @@
+//! A live process goes back to an earlier moment of itself.
+//!
+//! It keeps its number, its parent, its open connections; what differs from the checkpoint is put
+//! back, and nothing else. Order of steps:
+//!
+//! 1. *Look*. Is it the recorded process, can it become what it was, and what differs? Nothing is
+//!    changed, and a refusal leaves the process running.
+//! 2. *Hold*. Every thread has a SIGSTOP queued for it alone, and the one in which calls are made
+//!    stands at instructions of ours that stop the process ([`holder`]). From here on, if we are
+//!    killed, the process does not run on half changed: it stands stopped, and can be rolled back
+//!    again.
+//! 3. *Change*. Threads that began since end; mappings; pages; descriptors; process-wide state;
+//!    threads that ended since begin again; registers last.
+//! 4. *Verify*, if asked to, before the first instruction.
+//! 5. *Let go*.
+//!
+//! If a step fails, the same steps are taken towards the present, whose pages are at hand, and the
+//! process is left stopped for whoever looks after it.
+
+pub mod alone;
+pub mod ask;
+mod descriptors;
+mod error;
+mod holder;
+mod identity;
+pub mod layout;
+mod now;
+pub mod pages;
+
+pub use error::Error;
+pub use identity::check as check_identity;
+pub use now::Mappings;
+
+use crate::process;
+use crate::threads::{self, Guard, Tids};
+use crate::verify::{self, Verified};
+use descriptors::Closed;
+use holder::Holder;
+use pages::{Bytes, KernelWords, Page};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+use stillframe_image::{AltStack, Gap, Mapping, PageNumber, ProcessImage, SignalAction};
+use stillframe_linux::memory::Door;
+use stillframe_linux::remote::Remote;
+use stillframe_linux::tracee::Halt;
+
+/// A moment of a process: its state, and its bytes.
+#[derive(Clone, Copy)]
+pub struct Moment<'a> {
+    /// State.
+    pub image: &'a ProcessImage,
+    /// Memory.
+    pub bytes: &'a dyn Bytes,
+}
+
+/// How to roll back.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Read everything back and compare before the first instruction.
+    pub paranoid: bool,
+    /// Connections, by descriptor, that come back broken though they are still there: reading says
+    /// ECONNRESET.
+    pub broken: Vec<u32>,
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default)]
+pub struct Done {
+    /// Pages written.
+    pub pages: u64,
+    /// Threads ended.
+    pub ended: usize,
+    /// Threads that began again.
+    pub begun: usize,
+    /// Changes of mappings.
+    pub mappings: usize,
+    /// From the first look to the last step; the process stood still.
+    pub took: Duration,
+    /// The threads of the checkpoint, as they are numbered now.
+    pub tids: Tids,
+    /// What was not put back.
+    pub gaps: Vec<Gap>,
+    /// What [`Options::paranoid`] compared.
+    pub verified: Option<Verified>,
+}
+
+/// Pages as they were before they were written, for putting them back.
+#[derive(Debug, Default)]
+pub struct Kept {
+    pages: BTreeMap<u64, Box<Page>>,
+}
+
+impl Kept {
+    /// Keeps a page; the first content of each counts.
+    pub fn keep(&mut self, page: PageNumber, content: Box<Page>) {
+        self.pages.entry(page.0).or_insert(content);
+    }
+
+    /// Which pages it has, ascending.
+    pub fn pages(&self) -> Vec<PageNumber> {
+        self.pages.keys().copied().map(PageNumber).collect()
+    }
+}
+
+impl Bytes for Kept {
+    fn page(&self, page: PageNumber, out: &mut Page) -> Result<(), Error> {
+        match self.pages.get(&page.0) {
+            Some(content) => {
+                *out = **content;
+                Ok(())
+            }
+            None => Err(Error::Refused(format!(
+                "page {:#x} was not kept",
+                page.address()
+            ))),
+        }
+    }
+}
+
+/// Which pages may differ: known, or to be found.
+pub enum Differing<'a> {
+    /// These, ascending.
+    Known(Vec<PageNumber>),
+    /// Asked once mappings are as they were then.
+    Find(&'a mut dyn FnMut(&Door) -> Result<Vec<PageNumber>, Error>),
+}
+
+/// Makes a stopped process what it was in `to`.
+///
+/// Afterwards all its threads stand still, about to go on from there; whoever has the halt resumes
+/// them. Whether it is the recorded process was asked before ([`check_identity`]).
+///
+/// # Errors
+/// [`Error::Refused`]: nothing was changed. [`Error::PutBack`], [`Error::Mixed`]: every thread has a
+/// stop signal queued, so that the process stops when it is resumed or released.
+pub fn roll_back(
+    halt: &mut Halt<'_>,
+    to: Moment<'_>,
+    differing: Differing<'_>,
+    options: Options,
+) -> Result<Done, Error> {
+    let begun = Instant::now();
+    let mut present = now::read(halt)?;
+    let list = std::mem::take(&mut present.space.mappings);
+    let mut replaced = Replaced::default();
+    look(halt, &list, &present, to)?;
+    // A thread about to die of a signal does not: the signal is of the future.
+    for tid in halt.threads().to_vec() {
+        let registers = halt.registers(tid)?;
+        halt.put_registers(tid, &registers)?;
+    }
+    let mut avoid: Vec<Range<u64>> = to
+        .image
+        .space
+        .mappings
+        .iter()
+        .map(|m| m.start..m.end)
+        .collect();
+    avoid.extend(list.iter().map(|m| m.start..m.end));
+    let mut remote = Remote::prepare_safely(halt, &avoid)?;
+
+    let mut holder = Holder::default();
+    let mut done = Done::default();
+    let mut kept = Kept::default();
+    let mut closed = Closed::default();
+    let changed = change(
+        &mut Work {
+            remote: &mut remote,
+            halt,
+            holder: &mut holder,
+            done: &mut done,
+            kept: Some(&mut kept),
+            closed: Some(&mut closed),
+            replaced: &mut replaced,
+            options,
+        },
+        to,
+        &present,
+        differing,
+    );
+    if let Err(step) = changed {
+        replaced.into_image(&mut present);
+        let kept = Undo { list, kept, closed };
+        let back = put_back(&mut remote, halt, &mut holder, &present, kept);
+        let stopped = match back {
+            Ok(()) => close(remote, halt, &mut holder),
+            Err(e) => Err(e),
+        };
+        // Whoever resumes or releases it now finds it stopping.
+        if let Some(tid) = halt.threads().first().copied() {
+            holder.hold(halt, tid)?;
+        }
+        return Err(match stopped {
+            Ok(()) => Error::PutBack(step.to_string()),
+            Err(undo) => Error::Mixed {
+                step: step.to_string(),
+                undo: undo.to_string(),
+            },
+        });
+    }
+    close(remote, halt, &mut holder)?;
+    done.took = begun.elapsed();
+    Ok(done)
+}
+
+/// Whether it can become what it was.
+fn look(
+    halt: &Halt<'_>,
+    list: &[Mapping],
+    present: &ProcessImage,
+    to: Moment<'_>,
+) -> Result<(), Error> {
+    let mut obstacles = process::obstacles(&present.process, &to.image.process);
+    let plan = threads::plan(halt.threads(), halt.pid(), to.image);
+    obstacles.extend(plan.obstacle(to.image));
+    let nowhere = 0..0;
+    let steps = layout::plan(list, &to.image.space.mappings, &nowhere);
+    obstacles.extend(layout::obstacle(halt.pid(), &steps));
+    match obstacles.first() {
+        Some(first) => Err(Error::Refused(first.clone())),
+        None => Ok(()),
+    }
+}
+
+/// What the steps work with.
+struct Work<'a, 'h> {
+    remote: &'a mut Remote,
+    halt: &'a mut Halt<'h>,
+    holder: &'a mut Holder,
+    done: &'a mut Done,
+    /// Where what is written over is kept; none if that is had elsewhere.
+    kept: Option<&'a mut Kept>,
+    /// The same of descriptors.
+    closed: Option<&'a mut Closed>,
+    /// What is learnt of the present by replacing it.
+    replaced: &'a mut Replaced,
+    options: Options,
+}
+
+/// State that is only told when it is replaced.
+#[derive(Debug, Default)]
+struct Replaced {
+    actions: Vec<SignalAction>,
+    stacks: Vec<(u32, AltStack)>,
+    ended: Vec<threads::Ended>,
+}
+
+impl Replaced {
+    /// Completes what was seen from outside.
+    fn into_image(self, image: &mut ProcessImage) {
+        for action in self.actions {
+            let actions = &mut image.process.actions;
+            actions.retain(|a| a.signal != action.signal);
+            if action.handler != 0 {
+                actions.push(action);
+            }
+        }
+        for ended in self.ended {
+            let of = |t: &&mut stillframe_image::Thread| t.tid == ended.tid;
+            if let Some(thread) = image.threads.iter_mut().find(of) {
+                thread.alt_stack = ended.alt_stack;
+                thread.tid_address = ended.tid_address;
+            }
+        }
+        for (tid, stack) in self.stacks {
+            if let Some(thread) = image.threads.iter_mut().find(|t| t.tid == tid) {
+                thread.alt_stack = Some(stack);
+            }
+        }
+    }
+}
+
+/// All the changes. Registers are set at the end, and no thread stands at an instruction of ours.
+fn change(
+    work: &mut Work<'_, '_>,
+    to: Moment<'_>,
+    present: &ProcessImage,
+    differing: Differing<'_>,
+) -> Result<(), Error> {
+    let Work {
+        remote,
+        halt,
+        holder,
+        done,
+        kept,
+        closed,
+        replaced,
+        options,
+    } = work;
+    let pid = halt.pid();
+    let plan = threads::plan(halt.threads(), pid, to.image);
+    let caller = plan
+        .caller()
+        .ok_or_else(|| Error::Refused("no thread is left to work with".to_owned()))?;
+    for tid in halt.threads().to_vec() {
+        if tid != caller {
+            holder.hold(halt, tid)?;
+        }
+    }
+    // From its first call on, this one stands at instructions that stop the process.
+    holder.allow(halt, caller)?;
+    let getpid = 39;
+    remote.call(halt, caller, getpid, [0; 6])?;
+
+    let mut touched = Vec::new();
+    for tid in &plan.surplus {
+        holder.allow(halt, *tid)?;
+        let ended = threads::end(remote, halt, *tid)?;
+        touched.extend(ended.rseq);
+        replaced.ended.push(ended);
+        holder.forget(*tid);
+        done.ended += 1;
+    }
+
+    let door = Door::open(pid)?;
+    let words = to
+        .image
+        .threads
+        .iter()
+        .filter(|t| plan.kept.contains(&t.tid) && t.rseq.is_some())
+        .filter(|t| {
+            present
+                .threads
+                .iter()
+                .any(|p| p.tid == t.tid && p.rseq == t.rseq)
+        })
+        .filter_map(|t| KernelWords::read(&door, &t.rseq?).ok())
+        .collect::<Vec<_>>();
+    let ours = remote.pages();
+    let list = Mappings::read(pid)?.list;
+    let steps = layout::plan(&list, &to.image.space.mappings, &ours);
+    if let Some(kept) = kept.as_deref_mut() {
+        now::keep_what_goes(pid, &door, &steps, &list, kept)?;
+    }
+    layout::apply(remote, halt, caller, &steps)?;
+    done.mappings = steps.len();
+
+    let mut list = match differing {
+        Differing::Known(list) => list,
+        Differing::Find(find) => find(&door)?,
+    };
+    let owned = |page: &PageNumber| {
+        let mapping = to.image.space.mapping_at(page.address());
+        mapping.is_some_and(pages::is_ours)
+    };
+    if kept.is_some() {
+        // What was kept before is what it was, whoever wrote there since.
+        let ends = touched.iter().flat_map(|at| [*at, *at + 31]);
+        list.extend(ends.map(PageNumber::of).filter(owned));
+    }
+    list.sort_unstable();
+    list.dedup();
+    done.pages = pages::write(&door, &list, to.bytes, &words, kept.as_deref_mut())?;
+
+    let broken = options.broken.as_slice();
+    let fds = descriptors::conform(
+        remote,
+        halt,
+        caller,
+        to.image,
+        broken,
+        closed.as_deref_mut(),
+    )?;
+    done.gaps.extend(fds);
+    let found = process::conform(
+        remote,
+        halt,
+        caller,
+        &present.process,
+        &to.image.process,
+        &mut replaced.actions,
+    )?;
+    done.gaps.extend(found);
+    threads::permit_tiles(remote, halt, caller, to.image)?;
+    let before = halt.threads().len();
+    let conformed = threads::conform(remote, halt, caller, to.image, *holder)?;
+    done.begun = halt.threads().len().saturating_sub(before);
+    done.gaps.extend(conformed.gaps);
+    replaced.stacks.extend(conformed.stacks);
+    threads::conform_shared(
+        remote,
+        halt,
+        caller,
+        &to.image.process.pending,
+        &mut done.gaps,
+    )?;
+    remote.close_channel(halt, caller)?;
+    let read = |at: u64, into: &mut [u8]| door.read(at, into).is_ok();
+    threads::put(halt, to.image, &conformed.tids, &read)?;
+    done.tids.clone_from(&conformed.tids);
+    // The caller stands in the open now; until all are let go it must not run either.
+    hold_as_it_is(halt, holder, caller)?;
+    if options.paranoid {
+        done.verified = Some(verify::verify(
+            halt,
+            to.image,
+            to.bytes,
+            &conformed.tids,
+            &ours,
+            &conformed.patched,
+        )?);
+        if let Some(found) = done.verified.as_ref().filter(|v| v.count > 0) {
+            let first = found.differences.first().map_or("", String::as_str);
+            return Err(Error::Refused(format!(
+                "{} differences after it was put back: {first}",
+                found.count
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Holds a thread whose mask is what it shall be.
+fn hold_as_it_is(halt: &mut Halt<'_>, holder: &mut Holder, tid: u32) -> Result<(), Error> {
+    let mask = halt.blocked(tid)?;
+    holder.take(halt, tid)?;
+    halt.put_blocked(tid, mask)?;
+    Ok(())
+}
+
+/// What putting back needs.
+struct Undo {
+    list: Vec<Mapping>,
+    kept: Kept,
+    closed: Closed,
+}
+
+/// Everything as it was before the first step.
+fn put_back(
+    remote: &mut Remote,
+    halt: &mut Halt<'_>,
+    holder: &mut Holder,
+    present: &ProcessImage,
+    undo: Undo,
+) -> Result<(), Error> {
+    let Undo { list, kept, closed } = undo;
+    let mut image = present.clone();
+    image.space.mappings = list;
+    let plan = threads::plan(halt.threads(), halt.pid(), &image);
+    if let Some(caller) = plan.caller() {
+        holder.allow(halt, caller)?;
+        descriptors::put_back(remote, halt, caller, closed)?;
+    }
+    let mut done = Done::default();
+    let changed = now::read(halt)?;
+    change(
+        &mut Work {
+            remote,
+            halt,
+            holder,
+            done: &mut done,
+            kept: None,
+            closed: None,
+            replaced: &mut Replaced::default(),
+            options: Options::default(),
+        },
+        Moment {
+            image: &image,
+            bytes: &kept,
+        },
+        &changed,
+        Differing::Known(kept.pages()),
+    )
+}
+
+/// Lets all threads go, and takes our pages out. No instruction of the process runs.
+fn close(remote: Remote, halt: &mut Halt<'_>, holder: &mut Holder) -> Result<(), Error> {
+    holder.let_all_go(halt)?;
+    if let Err(error) = remote.finish_safely(halt) {
+        // They lie where nothing is, and nothing refers to them.
+        tracing::warn!(pid = halt.pid(), %error, "pages of ours stay in the process");
+    }
+    Ok(())
+}
