@@ -11,6 +11,7 @@
 #include "common.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 static uint64_t answered, sum, history[4096];
@@ -28,6 +29,7 @@ static void serve(int fd) {
     size_t have = 0;
     for (;;) {
         ssize_t n = recv(fd, in + have, sizeof in - 1 - have, 0);
+        if (n < 0 && errno == EINTR) continue;
         if (n <= 0) return; /* closed, or broken */
         have += (size_t)n;
         in[have] = 0;
@@ -75,9 +77,9 @@ int main(int argc, char **argv) {
     NEED(bind(listener, (struct sockaddr *)&a, sizeof a) == 0);
     NEED(listen(listener, 128) == 0);
     ready();
-    struct timeval wait = {0, 200000};
-    setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
     while (!stopping()) {
+        struct pollfd p = {.fd = listener, .events = POLLIN};
+        if (poll(&p, 1, 200) <= 0) continue;
         int fd = accept(listener, NULL, NULL);
         if (fd < 0) continue;
         serve(fd);

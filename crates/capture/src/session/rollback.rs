@@ -17,9 +17,6 @@ use stillframe_store::{Recording, Row};
 /// How long the checkpoint of the present may take to be stored.
 const STORE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Attempts at a checkpoint of the present: each gives way to something that happens.
-const TRIES: u32 = 16;
-
 impl Session<'_> {
     /// Somebody asks at the socket.
     pub(super) fn asked(&mut self, goals: &mut Goals) -> Result<Vec<Happened>, Error> {
@@ -48,23 +45,20 @@ impl Session<'_> {
         if self.engine.space_of(request.pid).is_none() {
             return refuse(format!("process {} is not recorded here", request.pid));
         }
-        for _ in 0..TRIES {
-            match self.engine.stand(Marks::default(), None, PATIENT_LIMIT)? {
-                Outcome::Taken => return self.go_back(request, Vec::new(), goals),
-                Outcome::NotStopped(why) => {
-                    return refuse(format!(
-                        "process {} could not be stopped: {why}",
-                        request.pid
-                    ));
-                }
-                Outcome::Event(event) => {
-                    happened.push(event);
-                    // Whatever it is, whoever asked finds out by asking again.
-                    return refuse("something happened to the process meanwhile; ask again".into());
-                }
+        match self.engine.stand(Marks::default(), None, PATIENT_LIMIT)? {
+            Outcome::Taken => self.go_back(request, Vec::new(), goals),
+            Outcome::NotStopped(why) => refuse(format!(
+                "process {} could not be stopped: {why}",
+                request.pid
+            )),
+            Outcome::Event(event) => {
+                happened.push(event);
+                // It may stand, if that came after the checkpoint.
+                self.go_on()?;
+                // Whatever it is, whoever asked finds out by asking again.
+                refuse("something happened to the process meanwhile; ask again".into())
             }
         }
-        refuse("the process is too busy; ask again".into())
     }
 
     /// The processes stand still, and their last checkpoint is the present. They run afterwards.
@@ -154,6 +148,7 @@ impl Session<'_> {
         let then = recording.memory(to, space)?;
         let now = recording.memory(present, space)?;
         let differ = pages::between(recording, &then, &now)?;
+        let next = rollback::next_read(recording, to, space)?;
         let (family, _) = self.engine.parts();
         let mut halt = match family.stop_all(PATIENT_LIMIT)? {
             FamilyStop::All(halt) => halt,
@@ -165,6 +160,8 @@ impl Session<'_> {
         let mut process = halt.process(request.pid).ok_or_else(gone)?;
         let to = Moment {
             image: &image,
+            next: next.as_ref(),
+            at: to,
             bytes: &then,
         };
         let options = Options {

@@ -125,7 +125,7 @@ fn right(port: u16, number: u64) -> Result<()> {
 
 fn http(length: &Length) -> Result<Outcome> {
     let dir = place::scratch()?;
-    let served = Served::start(dir.path(), &[])?;
+    let served = Served::start(dir.path(), &["--on-error-return"])?;
     let port = served.port;
     let crashes = if length.full { 1000 } else { 20 };
     let stop = AtomicBool::new(false);
@@ -258,7 +258,7 @@ fn error_return(length: &Length) -> Result<Outcome> {
 
 fn late(length: &Length) -> Result<Outcome> {
     let dir = place::scratch()?;
-    let served = Served::start(dir.path(), &[])?;
+    let served = Served::start(dir.path(), &["--on-error-return"])?;
     let rounds = if length.full { 50 } else { 4 };
     for round in 0..rounds {
         for n in 0..5 {
@@ -323,7 +323,6 @@ fn hang(_: &Length) -> Result<Outcome> {
         return crate::skip("no bash on this machine");
     };
     let dir = place::scratch()?;
-    // The port is only known to the server's start, so it is asked by its listening socket.
     let port = place::free_port()?;
     let rec = still::fresh(dir.path(), "run.still");
     let ask = format!(

@@ -56,6 +56,57 @@ pub fn remarks(now: &Process, wanted: &Process) -> Vec<Gap> {
     gaps
 }
 
+/// State of a process at a checkpoint, of which it is only known that it was `before` some time before
+/// and `after` some time after it: what is the same on both sides held between them, too; of the rest
+/// nothing is known, and it is to stay as it is `now`.
+pub fn between(before: &Process, after: &Process, now: &Process) -> Process {
+    let mut known = before.clone();
+    macro_rules! settle {
+        ($($field:ident),*) => {$(
+            if before.$field != after.$field {
+                known.$field.clone_from(&now.$field);
+            }
+        )*};
+    }
+    settle!(
+        uids,
+        gids,
+        seccomp,
+        root,
+        capabilities,
+        no_new_privs,
+        groups,
+        session,
+        limits,
+        nice,
+        cwd,
+        umask,
+        group,
+        posix_timers,
+        interval_timers
+    );
+    known.actions.clear();
+    for signal in 1..=64 {
+        let find = |of: &Process| of.actions.iter().find(|a| a.signal == signal).copied();
+        // Where a handler is not known on one side, that there is one must do.
+        let same = match (find(before), find(after)) {
+            (None, None) => true,
+            (Some(b), Some(a)) => {
+                b == a || (b.handler == 1) == (a.handler == 1) && is_unknown(&b, &a)
+            }
+            _ => false,
+        };
+        known
+            .actions
+            .extend(if same { find(before) } else { find(now) });
+    }
+    known
+}
+
+fn is_unknown(a: &SignalAction, b: &SignalAction) -> bool {
+    [a, b].iter().any(|x| x.handler == SignalAction::UNKNOWN)
+}
+
 /// Makes the process what it was. `caller`: a thread in which calls are made. `now`: what was read of
 /// it, with handlers as far as known. Actions that were replaced are appended to `replaced` as they
 /// were.
@@ -226,6 +277,49 @@ mod tests {
         };
         assert_eq!(obstacles(&then, &then), Vec::<String>::new());
         assert_eq!(obstacles(&now, &then).len(), 2);
+    }
+
+    #[test]
+    fn what_changed_around_a_checkpoint_is_left() {
+        let with = |signal, handler| SignalAction {
+            signal,
+            handler,
+            flags: 0,
+            restorer: 0,
+            mask: 0,
+        };
+        let before = Process {
+            umask: 0o22,
+            nice: 1,
+            actions: vec![with(1, 0x100), with(2, 0x200)],
+            ..Process::default()
+        };
+        let after = Process {
+            umask: 0o22,
+            nice: 2,
+            actions: vec![
+                with(1, SignalAction::UNKNOWN),
+                with(2, 0x300),
+                with(15, 0x400),
+            ],
+            ..Process::default()
+        };
+        let now = Process {
+            umask: 0o77,
+            nice: 3,
+            actions: vec![with(2, 0x500), with(15, SignalAction::UNKNOWN)],
+            ..Process::default()
+        };
+        let known = between(&before, &after, &now);
+        assert_eq!((known.umask, known.nice), (0o22, 3));
+        assert_eq!(
+            known.actions,
+            [
+                with(1, 0x100),
+                with(2, 0x500),
+                with(15, SignalAction::UNKNOWN)
+            ]
+        );
     }
 
     #[test]

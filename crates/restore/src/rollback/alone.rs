@@ -1,7 +1,7 @@
 //! A rollback of a process that nobody records: attached to for it, and let go afterwards.
 
 use super::pages;
-use super::{Differing, Done, Error, Moment, Options, check_identity, roll_back};
+use super::{Differing, Done, Error, Moment, Options, check_identity, next_read, roll_back};
 use std::time::Duration;
 use stillframe_image::{CheckpointId, SpaceId};
 use stillframe_linux::sched;
@@ -37,12 +37,15 @@ pub fn roll_back_alone(
     let image = recording.process(id, space)?;
     check_identity(pid, &image.process, row.unwrap_or(0))?;
     let memory = recording.memory(id, space)?;
+    let next = next_read(recording, id, space)?;
     let mut tracee = Tracee::attach(pid)?;
     // What stands still must not wait for us to get a processor.
     let _ = sched::try_realtime();
     let mut halt = stop(&mut tracee)?;
     let to = Moment {
         image: &image,
+        next: next.as_ref(),
+        at: id,
         bytes: &memory,
     };
     let done = roll_back(

@@ -40,18 +40,58 @@ use pages::{Bytes, KernelWords, Page};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
-use stillframe_image::{AltStack, Gap, Mapping, PageNumber, ProcessImage, SignalAction};
+use stillframe_image::{
+    AltStack, CheckpointId, Gap, Mapping, PageNumber, Process, ProcessImage, SignalAction, SpaceId,
+};
 use stillframe_linux::memory::Door;
 use stillframe_linux::remote::Remote;
 use stillframe_linux::tracee::Halt;
+use stillframe_store::Recording;
 
 /// A moment of a process: its state, and its bytes.
 #[derive(Clone, Copy)]
 pub struct Moment<'a> {
     /// State.
     pub image: &'a ProcessImage,
+    /// Process-wide state as it was next read after that moment, if the image's is of an earlier one
+    /// than the moment itself: what differs between the two is left alone. Without it, the present
+    /// counts.
+    pub next: Option<&'a Process>,
+    /// The checkpoint.
+    pub at: CheckpointId,
     /// Memory.
     pub bytes: &'a dyn Bytes,
+}
+
+/// Process-wide state as it was first read after checkpoint `id`; `None` if it was read at it, or not
+/// again.
+///
+/// # Errors
+/// If the recording is damaged.
+pub fn next_read(
+    recording: &Recording,
+    id: CheckpointId,
+    space: SpaceId,
+) -> Result<Option<Process>, Error> {
+    let rows = recording.rows();
+    let read = |at: usize| -> Option<Process> {
+        let image = recording.process(rows.get(at)?.id, space).ok()?;
+        Some(image.process)
+    };
+    let first = rows.partition_point(|r| r.id < id);
+    if read(first).is_none_or(|p| p.as_of >= id) {
+        return Ok(None);
+    }
+    // It is read at later and later checkpoints, so the first such can be searched for.
+    let (mut low, mut high) = (first, rows.len());
+    while low + 1 < high {
+        let middle = usize::midpoint(low, high);
+        match read(middle) {
+            Some(p) if p.as_of <= id => low = middle,
+            _ => high = middle,
+        }
+    }
+    Ok(read(high).filter(|p| p.as_of > id))
 }
 
 /// How to roll back.
@@ -144,6 +184,17 @@ pub fn roll_back(
     let mut present = now::read(halt)?;
     let list = std::mem::take(&mut present.space.mappings);
     let mut replaced = Replaced::default();
+    let mut image = to.image.clone();
+    if image.process.as_of < to.at {
+        let now = &present.process;
+        let pending = std::mem::take(&mut image.process.pending);
+        image.process = process::between(&image.process, to.next.unwrap_or(now), now);
+        image.process.pending = pending;
+    }
+    let to = Moment {
+        image: &image,
+        ..to
+    };
     look(halt, &list, &present, to)?;
     // A thread about to die of a signal does not: the signal is of the future.
     for tid in halt.threads().to_vec() {
@@ -457,6 +508,8 @@ fn put_back(
         },
         Moment {
             image: &image,
+            next: None,
+            at: image.process.as_of,
             bytes: &kept,
         },
         &changed,

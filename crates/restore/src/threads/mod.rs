@@ -312,7 +312,18 @@ fn set(
         let old = scratch + 64;
         let result = remote.call(halt, tid, call::SIGALTSTACK, [scratch, old, 0, 0, 0, 0]);
         if result.is_ok() {
-            stacks.push((tid, read_stack(remote, old)?));
+            let held = read_stack(remote, old)?;
+            stacks.push((tid, held));
+            if stack.size == 0 && held.size != 0 && !fresh {
+                // It may have been asked for before the thread had set it.
+                let words = [held.base, u64::from(held.flags & !SS_ONSTACK), held.size];
+                remote.write(scratch, &bytes_of(&words))?;
+                let args = [scratch, 0, 0, 0, 0, 0];
+                refused(
+                    "its alternate signal stack",
+                    remote.call(halt, tid, call::SIGALTSTACK, args),
+                )?;
+            }
         }
         refused("its alternate signal stack", result)?;
     }

@@ -12,6 +12,8 @@ pub struct Health {
     failures: u32,
     failed: u32,
     next: Instant,
+    /// It was found well since [`Health::renew`].
+    well: bool,
     asking: Option<(Child, Instant)>,
 }
 
@@ -25,6 +27,7 @@ impl Health {
             failures: failures.max(1),
             failed: 0,
             next: Instant::now() + every,
+            well: false,
             asking: None,
         }
     }
@@ -33,7 +36,18 @@ impl Health {
     pub fn renew(&mut self) {
         self.stop();
         self.failed = 0;
+        self.well = false;
         self.next = Instant::now() + self.every;
+    }
+
+    /// Whether it was found well since [`Health::renew`].
+    pub const fn was_well(&self) -> bool {
+        self.well
+    }
+
+    /// How long it may be sick before that is noticed.
+    pub fn unseen(&self) -> Duration {
+        (self.every + self.timeout) * self.failures
     }
 
     /// Why it is sick, if it is.
@@ -56,6 +70,7 @@ impl Health {
                     self.asking = None;
                     if status.success() {
                         self.failed = 0;
+                        self.well = true;
                         return None;
                     }
                     format!("the health command ended with {status}")

@@ -115,11 +115,18 @@ impl Keeper for Supervisor {
                 let reason = format!("{name} in thread {tid} at {at:#x}");
                 (Fault::Signal(*number, *at), reason)
             }
-            Ailment::Health(why) => (Fault::Health, why.clone()),
+            Ailment::Health(why) => {
+                let health = self.health.as_ref();
+                let fault = Fault::Health {
+                    unseen: health.map_or(Duration::ZERO, Health::unseen),
+                    well: health.is_some_and(Health::was_well),
+                };
+                (fault, why.clone())
+            }
         };
         let first = match fault {
             Fault::Signal(..) => What::Crash,
-            Fault::Health => What::Sick,
+            Fault::Health { .. } => What::Sick,
         };
         self.outside
             .tell(first, case.pid, Some(case.present.0), &reason);
@@ -140,7 +147,7 @@ impl Keeper for Supervisor {
                     .tell(What::GaveUp, case.pid, Some(case.present.0), &why);
                 match fault {
                     Fault::Signal(..) => Remedy::Leave,
-                    Fault::Health => Remedy::Kill,
+                    Fault::Health { .. } => Remedy::Kill,
                 }
             }
         }

@@ -16,7 +16,12 @@ pub enum Fault {
     /// A signal, by number, at an instruction.
     Signal(i32, u64),
     /// It was found sick.
-    Health,
+    Health {
+        /// How long it may have been so before that was noticed.
+        unseen: Duration,
+        /// Whether it was found well since it was last taken back.
+        well: bool,
+    },
 }
 
 /// What to do.
@@ -78,6 +83,9 @@ impl Policy {
             return Sentence::GiveUp(format!("it was taken back {} times already", self.done));
         }
         let same = self.last.filter(|last| {
+            if let Fault::Health { well, .. } = fault {
+                return !well;
+            }
             let lived = rows
                 .iter()
                 .filter(|r| r.id > last.from && r.id < present)
@@ -94,18 +102,31 @@ impl Policy {
         // What was taken of a dying or a sick program is no place to go to.
         let good = |r: &&Row| r.id < present && !r.tick.marks.contains(Marks::CRASH);
         let before = same.map_or(present, |last| last.to);
+        // A program that hangs was not well for a while before that was noticed.
+        let unseen = match fault {
+            Fault::Signal(..) => Duration::ZERO,
+            Fault::Health { unseen, .. } => unseen,
+        };
+        let unseen = u64::try_from(unseen.as_nanos()).unwrap_or(u64::MAX);
+        let at = |id| rows.iter().find(|r| r.id == id).map_or(0, |r| r.tick.at_ns);
+        let latest = at(before).saturating_sub(unseen);
+        let before_it = |r: &&Row| r.id < before && (unseen == 0 || r.tick.at_ns <= latest);
+        let good: Vec<CheckpointId> = rows.iter().filter(good).map(|r| r.id).collect();
         let earlier: Vec<CheckpointId> = rows
             .iter()
-            .filter(good)
+            .filter(before_it)
             .map(|r| r.id)
-            .filter(|id| *id < before)
+            .filter(|id| good.contains(id))
             .collect();
-        // A program that hangs was not well for a while before that was noticed.
-        let steps = match fault {
-            Fault::Signal(..) => 1usize << row.min(20),
-            Fault::Health => 8usize << row.min(20),
-        };
-        let Some(to) = earlier.iter().rev().nth(steps - 1).or(earlier.first()) else {
+        let steps = 1usize << row.min(20);
+        let first = good.iter().find(|id| **id < before);
+        let Some(to) = earlier
+            .iter()
+            .rev()
+            .nth(steps - 1)
+            .or(earlier.first())
+            .or(first)
+        else {
             return Sentence::GiveUp("there is no earlier checkpoint to go to".to_owned());
         };
         self.done += 1;
@@ -125,12 +146,17 @@ mod tests {
     use stillframe_image::Tick;
 
     const SEGV: Fault = Fault::Signal(11, 0x1000);
+    const SICK: Fault = Fault::Health {
+        unseen: Duration::from_secs(1),
+        well: false,
+    };
 
     fn rows(to: u64, crashes: &[u64]) -> Vec<Row> {
         (0..=to)
             .map(|id| Row {
                 id: CheckpointId(id),
                 tick: Tick {
+                    at_ns: id * 20_000_000,
                     marks: if crashes.contains(&id) {
                         Marks::CRASH
                     } else {
@@ -183,6 +209,22 @@ mod tests {
     }
 
     #[test]
+    fn a_hang_began_before_it_was_noticed() {
+        let mut policy = Policy::new(4, None);
+        let t = Instant::now();
+        let all = rows(300, &[]);
+        let judge = |p: &mut Policy, present: u64, ms| {
+            let rows = &all[..=present as usize];
+            p.judge(SICK, CheckpointId(present), rows, later(t, ms))
+        };
+        let back = |id| Sentence::Back(CheckpointId(id));
+        // A second is fifty checkpoints.
+        assert_eq!(judge(&mut policy, 200, 0), back(150));
+        // It hangs still, long after it was taken back.
+        assert_eq!(judge(&mut policy, 260, 1200), back(99));
+    }
+
+    #[test]
     fn there_is_an_end() {
         let t = Instant::now();
         let mut none = Policy::new(9, None);
@@ -202,7 +244,7 @@ mod tests {
         // Fewer checkpoints than it would go back: the first.
         let mut hangs = Policy::new(9, None);
         assert_eq!(
-            hangs.judge(Fault::Health, CheckpointId(3), &rows(3, &[]), t),
+            hangs.judge(SICK, CheckpointId(3), &rows(3, &[]), t),
             Sentence::Back(CheckpointId(0))
         );
     }

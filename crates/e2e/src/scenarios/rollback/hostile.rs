@@ -122,7 +122,9 @@ pub(super) fn killed(length: &Length) -> Result<Outcome> {
             back(dir.path(), pid, &rec, &to)
                 .with_context(|| format!("again after kill {kill} (seed {seed})"))?;
             process::signal(pid, Signal::CONT)?;
+            wait_for("it goes on", || process::state_of(pid) != Some('T'))?;
         }
+        std::thread::sleep(Duration::from_millis(random.below(20)));
     }
     process::left_alone(pid)?;
     target.same_result(dir.path())?;

@@ -228,9 +228,17 @@ fn with_recorder(options: &[&str], recorder: &[&str], times: u64) -> Result<Sums
     let target = Target::start(dir.path(), options)?;
     let rec = still::fresh(dir.path(), "run.still");
     let mut recorder = still::attach(dir.path(), recorder, &rec, target.pid)?;
+    let mut over = None;
     crate::process::wait_for("there are checkpoints", || {
-        Recording::open(&rec).is_ok_and(|r| r.rows().len() > 10)
+        over = recorder.ended().ok().flatten();
+        over.is_some() || Recording::open(&rec).is_ok_and(|r| r.rows().len() > 10)
     })?;
+    if let Some(status) = over {
+        anyhow::bail!(
+            "the recorder ended: {status} {}",
+            still::tail(&recorder.stderr())
+        );
+    }
     let (mut random, _) = Random::seeded();
     let mut sums = Sums::default();
     for _ in 0..times {

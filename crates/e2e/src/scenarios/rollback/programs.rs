@@ -26,7 +26,7 @@ impl Client {
 
     /// One command; the first line of the answer, or the value.
     fn ask(&mut self, command: &str) -> Result<String> {
-        writeln!(self.stream, "{command}\r")?;
+        self.stream.write_all(format!("{command}\r\n").as_bytes())?;
         let mut line = String::new();
         let n = self
             .answers
