@@ -55,8 +55,14 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Verify(args) => verify::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => stillframe_bench::run(&args).map(|()| 0),
-        Command::Cc(args) => Ok(instrument::cc::run(instrument::compiler::Language::C, &args)?),
-        Command::Cxx(args) => Ok(instrument::cc::run(instrument::compiler::Language::Cxx, &args)?),
+        Command::Cc(args) => Ok(instrument::cc::run(
+            instrument::compiler::Language::C,
+            &args,
+        )?),
+        Command::Cxx(args) => Ok(instrument::cc::run(
+            instrument::compiler::Language::Cxx,
+            &args,
+        )?),
         Command::Inproc(args) => Ok(instrument::run(&args)?),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

@@ -24,6 +24,8 @@ pub(super) struct Begun {
     pub tid: u32,
     /// Where its number was changed in memory, and to what.
     pub patched: Option<(u64, u32)>,
+    /// Where the kernel is to clear it at the thread's end.
+    pub note: Option<u64>,
 }
 
 /// Makes a thread with the number it had, or with another one where that is not to be had and can be
@@ -34,7 +36,12 @@ pub(super) fn begin(
     caller: u32,
     wanted: &Thread,
 ) -> Result<Begun> {
-    let own = |tid| Begun { tid, patched: None };
+    let note = note_of_number(remote, wanted);
+    let own = |tid| Begun {
+        tid,
+        patched: None,
+        note,
+    };
     match numbered(remote, halt, caller, wanted.tid) {
         Ok(tid) => return Ok(own(tid)),
         Err(Error::Call { source, .. })
@@ -52,7 +59,7 @@ pub(super) fn begin(
         }
         end(remote, halt, tid)?;
     }
-    let Some(at) = note_of_number(remote, wanted) else {
+    let Some(at) = note else {
         return Err(Error::Call {
             call: "clone3 (set_tid)",
             tid: caller,
@@ -69,16 +76,28 @@ pub(super) fn begin(
     Ok(Begun {
         tid,
         patched: Some((at, number)),
+        note,
     })
 }
 
-/// Where the C library keeps a thread's number: glibc has the kernel clear that very word at the
-/// thread's end.
-fn note_of_number(remote: &Remote, wanted: &Thread) -> Option<u64> {
-    let at = wanted.tid_address.filter(|at| *at != 0)?;
-    let mut word = [0u8; 4];
-    remote.read(at, &mut word).ok()?;
-    (u32::from_le_bytes(word) == wanted.tid).then_some(at)
+/// Where the C library keeps a thread's number. It has the kernel clear that very word at the thread's
+/// end; where that address was not asked for in time, glibc's own place is looked at.
+pub(super) fn note_of_number(remote: &Remote, wanted: &Thread) -> Option<u64> {
+    /// Offsets in glibc's `struct pthread` of x86-64: its own address, and the number.
+    const SELF: u64 = 0x10;
+    const TID: u64 = 0x2d0;
+    let holds = |at: u64| {
+        let mut word = [0u8; 4];
+        remote.read(at, &mut word).is_ok() && u32::from_le_bytes(word) == wanted.tid
+    };
+    if let Some(at) = wanted.tid_address {
+        return (at != 0 && holds(at)).then_some(at);
+    }
+    let base = wanted.registers.fs_base;
+    let mut own = [0u8; 8];
+    remote.read(base.wrapping_add(SELF), &mut own).ok()?;
+    let at = base.wrapping_add(TID);
+    (u64::from_le_bytes(own) == base && holds(at)).then_some(at)
 }
 
 fn numbered(remote: &mut Remote, halt: &mut Halt<'_>, caller: u32, tid: u32) -> Result<u32> {

@@ -215,12 +215,14 @@ pub fn conform(
     let main = halt.pid();
     for thread in &wanted.threads {
         let missing = plan.missing.contains(&thread.tid);
+        let mut note = None;
         let tid = if missing {
             let begun = begin::begin(remote, halt, caller, thread)?;
             if let Some(patched) = begun.patched {
                 done.patched.push(patched);
             }
             guard.begun(halt, begun.tid)?;
+            note = begun.note;
             begun.tid
         } else if thread.tid == wanted.process.pid {
             main
@@ -231,7 +233,9 @@ pub fn conform(
         if tid != caller {
             guard.allow(halt, tid)?;
         }
-        let set = set(remote, halt, tid, thread, missing, &mut done);
+        // Without it, whoever joins the thread would wait for ever.
+        let address = thread.tid_address.or(note);
+        let set = set(remote, halt, tid, (thread, address), missing, &mut done);
         let queued =
             set.and_then(|()| signals::conform_own(remote, halt, tid, thread, &mut done.gaps));
         if tid != caller {
@@ -282,7 +286,7 @@ fn set(
     remote: &mut Remote,
     halt: &mut Halt<'_>,
     tid: u32,
-    wanted: &Thread,
+    (wanted, tid_address): (&Thread, Option<u64>),
     fresh: bool,
     done: &mut Conformed,
 ) -> Result<()> {
@@ -327,7 +331,7 @@ fn set(
         }
         refused("its alternate signal stack", result)?;
     }
-    if let Some(address) = wanted.tid_address {
+    if let Some(address) = tid_address {
         remote.call(halt, tid, call::SET_TID_ADDRESS, [address, 0, 0, 0, 0, 0])?;
     }
     if halt.robust_list(tid)? != wanted.robust_list {
