@@ -53,6 +53,26 @@ pub fn next_tid(tid: u32) -> Result<()> {
         .map_err(|e: io::Error| Error::syscall("write", Target::Path(path.into()), e))
 }
 
+/// Whether a descriptor of another process is one of our own standard ones: the same open file, and
+/// so the same offset. `false` where the kernel does not tell.
+pub fn is_our_standard(pid: u32, fd: u32) -> bool {
+    const KCMP_FILE: libc::c_long = 0;
+    (0..3).any(|ours: libc::c_long| {
+        // SAFETY: no memory is passed.
+        let order = unsafe {
+            libc::syscall(
+                libc::SYS_kcmp,
+                libc::c_long::from(std::process::id()),
+                libc::c_long::from(pid),
+                KCMP_FILE,
+                ours,
+                libc::c_long::from(fd),
+            )
+        };
+        order == 0
+    })
+}
+
 /// Puts the offset of an open file of another process, shared with us, somewhere.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use super::Error;
 use std::os::fd::{AsFd, OwnedFd};
 use stillframe_image::{Descriptor, DescriptorKind, Descriptors, Gap, ProcessImage};
 use stillframe_linux::proc::fds::Fds;
-use stillframe_linux::proc::set::set_offset;
+use stillframe_linux::proc::set::{is_our_standard, set_offset};
 use stillframe_linux::remote::Remote;
 use stillframe_linux::tracee::Halt;
 
@@ -162,7 +162,9 @@ pub fn conform(
             && !broken.contains(&want.fd)
         {
             let moved = held.offset != want.offset;
-            if moved && matches!(want.kind, DescriptorKind::Regular | DescriptorKind::MemFd) {
+            let file = matches!(want.kind, DescriptorKind::Regular | DescriptorKind::MemFd);
+            // What we write there comes behind what was written, whoever goes back.
+            if moved && file && !is_our_standard(hands.remote.pid(), want.fd) {
                 set_offset(&hands.remote.take_fd(want.fd)?, want.offset)?;
             }
             if (held.flags ^ want.flags) & SETTABLE != 0 {

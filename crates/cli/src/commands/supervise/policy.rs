@@ -1,8 +1,8 @@
 //! How far to go back.
 //!
 //! A fault comes out of what the program took in since it was well, so the newest checkpoint before
-//! it is tried first: it loses least. If the fault is there again before the program has lived
-//! through two more checkpoints, it was in that checkpoint already; the next attempt goes to an
+//! it is tried first: it loses least. If the fault is there again within a tenth of a second, or
+//! before the program has lived through two more checkpoints, it was in that checkpoint already; the next attempt goes to an
 //! earlier one, each time twice as far. After some attempts, or when there is nothing earlier, it is
 //! given up.
 
@@ -55,7 +55,7 @@ pub struct Policy {
 }
 
 /// A fault this soon after going back is the same one, whatever checkpoints were taken.
-const AT_ONCE: Duration = Duration::from_millis(5);
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// Checkpoints it must have lived through for a fault to be another one.
 const LIVED: usize = 2;

@@ -32,7 +32,7 @@ pub(super) fn signals(length: &Length) -> Result<Outcome> {
     let rounds = if length.full { 50 } else { 5 };
     for round in 0..rounds {
         second(&mut run, pid).with_context(|| format!("round {round}"))?;
-        back(dir.path(), pid, &rec, "2")?;
+        back(dir.path(), pid, &rec, "0")?;
         ensure!(phase(pid) == "first", "its name is {}", phase(pid));
     }
     second(&mut run, pid)?;
@@ -153,7 +153,7 @@ pub(super) fn failing(_: &Length) -> Result<Outcome> {
     let args = [
         "rollback".into(),
         pid.to_string().into(),
-        still::moment(&rec, "2"),
+        still::moment(&rec, "0"),
     ];
     let line = still::refused(dir.path(), &args, 1)?;
     ensure!(
@@ -168,7 +168,7 @@ pub(super) fn failing(_: &Length) -> Result<Outcome> {
     process::left_alone(pid)?;
     std::thread::sleep(Duration::from_millis(20));
     // And it can still go back, and come here again.
-    back(dir.path(), pid, &rec, "2")?;
+    back(dir.path(), pid, &rec, "0")?;
     second(&mut run, pid)?;
     run.finish()?;
     passed("")
