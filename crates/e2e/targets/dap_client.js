@@ -59,6 +59,14 @@ async function main() {
   const local = (await variables(locals.variablesReference)).find((v) => v.name === 'local');
   same(local.value, '40');
   same(local.type, 'int');
+  const globals = scopes.find((s) => s.name === 'Globals');
+  holds(globals.expensive, 'globals are not to be fetched unasked');
+  const own = ['box', 'counter', 'second', 'seen', 'stage', 'third'];
+  const global = await variables(globals.variablesReference);
+  same(global.map((v) => v.name).filter((n) => own.includes(n)), own);
+  holds(!global.some((v) => v.name === 'local'), 'a local among the globals');
+  const third = await variables(global.find((v) => v.name === 'third').variablesReference);
+  same(third.find((v) => v.name === 'id').value, '3');
   const registers = scopes.find((s) => s.presentationHint === 'registers');
   const rip = (await variables(registers.variablesReference)).find((v) => v.name === 'rip');
   same(BigInt(rip.value), BigInt(named('worker').instructionPointerReference));

@@ -1,5 +1,5 @@
 /* Something to debug through time: a value that changes seldom on a page that changes always, named
- * threads, a thread-local each, a function with a known argument.
+ * threads, a thread-local each, a function with a known argument, one that runs for long.
  *
  *   --seconds N */
 #include "common.h"
@@ -14,6 +14,9 @@ static int64_t __attribute__((noinline)) settle(struct account *a, int64_t amoun
     volatile int64_t was = a->balance;
     a->balance = was + amount;
     return was;
+}
+static void __attribute__((noinline)) polish(uint64_t until) {
+    while (now_ns() < until) account.turns++;
 }
 static void *work(void *p) {
     own = (int)(uintptr_t)p * 11;
@@ -38,7 +41,8 @@ int main(int argc, char **argv) {
             settle(&account, (int64_t)(next(&seed) % 9) - 4);
             due = now_ns() + 70000000ULL;
         }
-        usleep(1000);
+        polish(now_ns() + 500000);
+        usleep(500);
     }
     atomic_store(&stop_flag, 1);
     for (int i = 0; i < 2; i++) pthread_join(t[i], NULL);

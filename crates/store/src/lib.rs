@@ -35,6 +35,7 @@ pub use error::Error;
 pub use header::{Header, Summary};
 pub use moment::{Moment, split_moment};
 pub use objects::Object;
+pub use pack::decode::{Bases, NoBases};
 pub use reader::{Memory, PageVersion, Part, Parts, Recording, Source};
 pub use rows::Row;
 pub use verify::{VerifyReport, verify};

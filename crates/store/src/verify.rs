@@ -7,7 +7,7 @@ use crate::log::commit::Commit;
 use crate::log::record::Kind;
 use crate::log::scan::{LogReader, Met, Step};
 use crate::log::{parts, segment};
-use crate::pack::decode::{Pack, Packs, content};
+use crate::pack::decode::{NoBases, Pack, Packs, content};
 use crate::reader::index::{open_runs, read_left, read_tables};
 use crate::reader::open::read_commit;
 use crate::retention::tidy;
@@ -308,7 +308,12 @@ impl Check<'_> {
         let mut page = ZERO_PAGE;
         let (mut lost, mut why) = (0, None);
         for &slot in &numbers {
-            match content(&through, VersionRef { pack: at.0, slot }, &mut page) {
+            match content(
+                &through,
+                VersionRef { pack: at.0, slot },
+                &mut NoBases,
+                &mut page,
+            ) {
                 Ok(()) => self.report.versions += 1,
                 Err(e) => {
                     lost += 1;

@@ -8,12 +8,13 @@ use crate::debuginfo::DebugInfo;
 use crate::dies::{Die, Dies, Part};
 use crate::elf::Slice;
 use crate::expr::names::canonical;
+use crate::globals::Statics;
 use crate::module::Module;
 use crate::types::Tables;
 use gimli::{AttributeValue, EndianSlice, EntriesRaw, LittleEndian};
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Entries of one module. Beyond them names are not found, which is noted.
 const MOST_ENTRIES: usize = 1 << 24;
@@ -63,6 +64,8 @@ pub(crate) struct Found {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     pub tables: Tables,
+    /// Variables by address, once it was asked.
+    pub statics: OnceLock<Statics>,
     names: Vec<Box<str>>,
     by_name: HashMap<Box<str>, Vec<u32>>,
     items: Vec<Item>,
@@ -148,16 +151,24 @@ impl Catalog {
         parts
     }
 
-    /// Where a type of this full name is said whole.
-    pub fn full_type(&self, _: &Arc<Module>, name: &str) -> Option<Die> {
+    /// Everything of a sort that is not only declared.
+    pub fn defined(&self, what: What) -> impl Iterator<Item = Die> {
+        let items = self.items.iter();
+        let wanted = items.filter(move |i| i.what == what && !i.declaration);
+        wanted.map(|i| i.die)
+    }
+
+    /// Where types of this full name are said: records and enums whole, and other names of them.
+    pub fn full_types(&self, name: &str) -> Vec<Die> {
         let segments: Vec<String> = crate::expr::names::segments(name)
             .into_iter()
             .map(str::to_owned)
             .collect();
-        self.find(&segments, What::Type)
-            .into_iter()
-            .find(|f| f.whole && !f.declaration)
+        let found = self.find(&segments, What::Type).into_iter();
+        found
+            .filter(|f| f.whole && !f.declaration)
             .map(|f| f.die)
+            .collect()
     }
 
     /// All that has this name, whatever stands in front of it.

@@ -54,12 +54,26 @@ impl Location {
         }
     }
 
+    /// The function that holds it, itself or inlined, and that people mean by `wanted`: its name.
+    pub fn within(&self, wanted: &str) -> Option<&str> {
+        let functions = self.functions.iter().rev().map(|f| f.name.as_str());
+        let symbol = self.symbol.iter().map(|s| s.0.as_str());
+        functions.chain(symbol).find(|name| is_called(name, wanted))
+    }
+
     /// Name of the function that holds it, not an inlined one: from debug information, else the
     /// symbol's.
     pub fn name(&self) -> Option<&str> {
         let function = self.functions.first().map(|f| f.name.as_str());
         function.or_else(|| self.symbol.as_ref().map(|s| s.0.as_str()))
     }
+}
+
+/// Whether a function of this name is what people mean by `wanted`: its name as debug information
+/// has it, or the last part of that (`parse` for `json::parse`).
+pub fn is_called(name: &str, wanted: &str) -> bool {
+    let rest = name.strip_suffix(wanted);
+    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
 }
 
 /// Tables of a module for finding addresses, made as they are needed.
@@ -260,6 +274,28 @@ impl Program {
         ))
     }
 
+    /// Whether any module has a function that people mean by this name. Looks at every symbol if
+    /// debug information knows of none.
+    pub fn has_function(&self, wanted: &str) -> bool {
+        let segments: Vec<String> = crate::expr::names::segments(wanted)
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        let described = |l: &crate::program::Loaded| {
+            let catalog = l.module.catalog();
+            catalog.is_some_and(|c| !c.find(&segments, crate::catalog::What::Function).is_empty())
+        };
+        let symbols = |l: &crate::program::Loaded| {
+            let mut symbols = l.module.symbols().iter();
+            symbols.any(|s| {
+                s.kind != crate::SymbolKind::Object
+                    && is_called(&demangle::demangle(s.name), wanted)
+            })
+        };
+        let modules = self.modules();
+        modules.iter().any(described) || modules.iter().any(symbols)
+    }
+
     /// What an address of code belongs to; `None` if no module holds it.
     ///
     /// In a frame that has called another, the address to ask for lies inside the call, so one before
@@ -277,5 +313,17 @@ impl Program {
             functions,
             place,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_called;
+
+    #[test]
+    fn functions_by_name() {
+        assert!(is_called("json::parse", "parse") && is_called("json::parse", "json::parse"));
+        assert!(is_called("parse", "parse"));
+        assert!(!is_called("json::reparse", "parse") && !is_called("parse", "json::parse"));
     }
 }

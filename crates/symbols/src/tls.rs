@@ -5,6 +5,7 @@
 //! them: through the thread's vector of blocks, with the module's number from the list of loaded
 //! objects. Where glibc keeps that number it tells debuggers in `_thread_db_` symbols.
 
+use crate::memory::Memory;
 use crate::module::Module;
 use crate::program::Program;
 use crate::value::{Fault, Scope};
@@ -37,18 +38,58 @@ pub(crate) fn address(
         return Ok(below(pointer, segment).wrapping_add(offset));
     }
     let number = of_library(scope, bias)?;
-    // tcbhead_t.dtv; two words each, the first of them the block.
-    let vector = scope.memory.word(pointer.wrapping_add(8))?;
-    let block = scope
-        .memory
-        .word(vector.wrapping_add(number.wrapping_mul(16)))?;
-    if block == u64::MAX || block == 0 {
-        return Err(Fault::new(format!(
+    let block = block(scope.memory, pointer, number)?.ok_or_else(|| {
+        Fault::new(format!(
             "this thread has not used the thread-local variables of {} yet",
             module.name()
-        )));
-    }
+        ))
+    })?;
     Ok(block.wrapping_add(offset))
+}
+
+/// The address of the byte at `offset` of the thread-local segment of the object whose `link_map` is
+/// at `map`, in the thread whose fs base is `pointer`: what debuggers ask for that find objects
+/// themselves.
+///
+/// # Errors
+/// If the C library does not say where it keeps modules' numbers, the object has no thread-local
+/// storage, or the thread has not used it yet.
+pub fn of_link_map(
+    program: &Program,
+    memory: &dyn Memory,
+    pointer: u64,
+    map: u64,
+    offset: u64,
+) -> Result<u64, Fault> {
+    let number = memory.word(map.wrapping_add(place(program, memory)?))?;
+    if !(1..MOST_LOADED as u64).contains(&number) {
+        return Err(Fault::new("this object has no thread-local storage"));
+    }
+    let block = block(memory, pointer, number)?
+        .ok_or_else(|| Fault::new("the thread has not touched its copy yet"))?;
+    Ok(block.wrapping_add(offset))
+}
+
+/// The block of a module in a thread, from the thread's vector of blocks; `None` if it has none yet.
+fn block(memory: &dyn Memory, pointer: u64, number: u64) -> Result<Option<u64>, Fault> {
+    // tcbhead_t.dtv; two words each, the first of them the block.
+    let vector = memory.word(pointer.wrapping_add(8))?;
+    let block = memory.word(vector.wrapping_add(number.wrapping_mul(16)))?;
+    Ok(Some(block).filter(|b| *b != u64::MAX && *b != 0))
+}
+
+/// Where the module's number stands in a `link_map`.
+fn place(program: &Program, memory: &dyn Memory) -> Result<u64, Fault> {
+    // { size in bits, elements, offset }.
+    let (field, _) = symbol(program, b"_thread_db_link_map_l_tls_modid")
+        .ok_or_else(|| unknown("the C library is stripped of its _thread_db_ symbols"))?;
+    Ok(memory.word(field.wrapping_add(4))? >> 32)
+}
+
+fn unknown(what: &str) -> Fault {
+    Fault::new(format!(
+        "where this library keeps its thread-local variables is not known: {what}"
+    ))
 }
 
 /// Where the executable's block begins, as glibc's `_dl_determine_tlsoffset` decides: below the
@@ -65,17 +106,9 @@ fn below(pointer: u64, (size, align, image): (u64, u64, u64)) -> u64 {
 
 /// The number of a library's block.
 fn of_library(scope: &Scope<'_>, bias: u64) -> Result<u64, Fault> {
-    let unknown = |what: &str| {
-        Fault::new(format!(
-            "where this library keeps its thread-local variables is not known: {what}"
-        ))
-    };
     let program = scope.program;
     let (list, _) = symbol(program, b"_r_debug").ok_or_else(|| unknown("no _r_debug"))?;
-    // { size in bits, elements, offset }.
-    let (field, _) = symbol(program, b"_thread_db_link_map_l_tls_modid")
-        .ok_or_else(|| unknown("the C library is stripped of its _thread_db_ symbols"))?;
-    let place = scope.memory.word(field.wrapping_add(4))? >> 32;
+    let place = place(program, scope.memory)?;
     let mut map = scope.memory.word(list.wrapping_add(8))?;
     for _ in 0..MOST_LOADED {
         if map == 0 {

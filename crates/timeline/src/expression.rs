@@ -7,15 +7,19 @@
 use crate::Error;
 use crate::asked::Asked;
 use crate::machine::Machine;
-use crate::question::{Answer, Number, Question, Truth, Value};
+use crate::question::{Answer, AnyCondition, AnyQuestion, Number, Question, Truth, Value};
+use crate::raw::{Comparison, Raw};
 use std::sync::Arc;
 use stillframe_symbols::expr::{self, Expr};
+use stillframe_symbols::locate::is_called;
 use stillframe_symbols::{Frame, Limits, Program, Registers, Scope, Stack, Style};
 
 /// DWARF's number of the instruction pointer.
 const RIP: u16 = 16;
-/// Longest content kept of a value that is no number, bytes.
+/// Longest content and longest text kept of a value that is no number, bytes.
 const LONGEST: usize = 1 << 20;
+/// Elements and characters of one part of it.
+const ELEMENTS: usize = 1 << 16;
 
 /// Where an expression is evaluated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,10 +58,30 @@ impl InFrame {
     }
 }
 
-/// Whether a function of this name is what people mean by `wanted`.
-fn is_called(name: &str, wanted: &str) -> bool {
-    let rest = name.strip_suffix(wanted);
-    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
+/// The question for a value that a text means: bytes at an address ([`Raw`]), or an expression.
+///
+/// # Errors
+/// [`Error::Question`], which points at the place.
+pub fn value<'m>(machine: &'m Machine, text: &str, seen: Seen) -> Result<AnyQuestion<'m>, Error> {
+    if Raw::is_meant(text) {
+        return Ok(Box::new(text.parse::<Raw>()?));
+    }
+    Ok(Box::new(Expression::parse(machine, text, seen)?))
+}
+
+/// The question whether something holds that a text means: as [`value`].
+///
+/// # Errors
+/// [`Error::Question`], which points at the place.
+pub fn condition<'m>(
+    machine: &'m Machine,
+    text: &str,
+    seen: Seen,
+) -> Result<AnyCondition<'m>, Error> {
+    if Raw::is_meant(text) {
+        return Ok(Box::new(text.parse::<Comparison>()?));
+    }
+    Ok(Box::new(Condition(Expression::parse(machine, text, seen)?)))
 }
 
 /// An expression, and where it is evaluated.
@@ -83,6 +107,11 @@ impl<'m> Expression<'m> {
             expression,
             seen,
         })
+    }
+
+    /// What was understood.
+    pub const fn expression(&self) -> &Expr {
+        &self.expression
     }
 
     /// Evaluates it and hands over the value and what it is evaluated in.
@@ -179,6 +208,7 @@ fn shown(value: &stillframe_symbols::Value, scope: &Scope<'_>) -> Result<Value, 
         let content = settled.bytes(scope).map_err(|e| e.to_string())?;
         return Ok(Value {
             text,
+            whole: None,
             number,
             content,
         });
@@ -186,19 +216,25 @@ fn shown(value: &stillframe_symbols::Value, scope: &Scope<'_>) -> Result<Value, 
     if let Some(fault) = value.fault() {
         return Err(fault.to_string());
     }
-    let whole = value.display(scope, &Style::default());
+    let style = Style {
+        elements: ELEMENTS,
+        bytes: LONGEST,
+        ..Style::default()
+    };
+    let whole = value.display(scope, &style);
     // What is not there as a whole is no value; of a structure some members may be.
     if whole.starts_with('<')
         && let Err(why) = value.bytes(scope)
     {
         return Err(why.to_string());
     }
-    let as_built = whole == value.display(scope, &Style::default().raw());
-    let mut content = whole.into_bytes();
+    let as_built = whole == value.display(scope, &style.raw());
+    let mut content = whole.clone().into_bytes();
     if as_built && let Ok(bytes) = value.bytes(scope) {
         content.extend_from_slice(bytes.get(..LONGEST).unwrap_or(&bytes));
     }
     Ok(Value {
+        whole: (whole != text).then_some(whole),
         text,
         number,
         content,
@@ -232,17 +268,5 @@ impl Question for Condition<'_> {
             Ok(false) => Truth::Not,
             Err(why) => Truth::Unknown(why),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_called;
-
-    #[test]
-    fn functions_by_name() {
-        assert!(is_called("json::parse", "parse") && is_called("json::parse", "json::parse"));
-        assert!(is_called("parse", "parse"));
-        assert!(!is_called("json::reparse", "parse") && !is_called("parse", "json::parse"));
     }
 }

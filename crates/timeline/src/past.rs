@@ -15,7 +15,7 @@ use std::sync::Arc;
 use stillframe_image::{
     AddressSpace, CheckpointId, Coverage, Marks, PAGE_SIZE, PageNumber, SpaceId, Thread,
 };
-use stillframe_store::{PageVersion, Part, Parts, Recording, Row, VersionRef};
+use stillframe_store::{Bases, PageVersion, Part, Parts, Recording, Row, VersionRef};
 
 /// The bytes of a page.
 pub type Page = [u8; PAGE_SIZE];
@@ -28,6 +28,9 @@ const WINDOW: u64 = 1 << 16;
 const ENTRIES: usize = 2 << 20;
 /// Pages with versions looked up.
 const TRACKS: usize = 1 << 16;
+/// Versions of a page looked up one by one; whoever needs more gets all of them at once, which costs
+/// as much as some hundred.
+const FEW: u32 = 300;
 /// Decoded pages in each of two generations of the cache.
 const PAGES: usize = 2048;
 /// Positions whose mappings are kept at hand.
@@ -81,6 +84,49 @@ enum Held {
     Beneath(PageNumber, Option<CheckpointId>),
 }
 
+/// A stretch of positions at which a page is the same memory.
+#[derive(Clone, Copy, Debug)]
+struct Memory {
+    from: usize,
+    to: usize,
+    since: CheckpointId,
+}
+
+impl Caches {
+    fn held(&mut self, key: Held) -> Option<Content> {
+        if let Some(content) = self.young.get(&key) {
+            return Some(content.clone());
+        }
+        let content = self.old.remove(&key)?;
+        self.young.insert(key, content.clone());
+        Some(content)
+    }
+
+    fn hold(&mut self, key: Held, content: &Content) {
+        if self.young.len() >= PAGES {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, content.clone());
+    }
+}
+
+/// What was decoded is what the next version stands on, mostly.
+impl Bases for Caches {
+    fn find(&mut self, version: VersionRef, out: &mut Page) -> bool {
+        match self.held(Held::Version(version)) {
+            Some(Ok(page)) => {
+                *out = *page;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn keep(&mut self, version: VersionRef, content: &Page) {
+        self.hold(Held::Version(version), &Ok(Arc::new(*content)));
+    }
+}
+
 #[derive(Debug, Default)]
 struct Caches {
     /// Positions, first and last, between which the mappings are the same: where that was looked for
@@ -92,8 +138,11 @@ struct Caches {
     entries: usize,
     young: HashMap<Held, Content>,
     old: HashMap<Held, Content>,
-    /// For pages asked about, the last position of the memory that began at a checkpoint.
-    ends: HashMap<(PageNumber, CheckpointId), usize>,
+    /// How often versions were looked up one by one, where no track is.
+    looked_up: HashMap<(PageNumber, u64), u32>,
+    /// For pages asked about, the memory found last: its first and last position, and since when it
+    /// is the same. While that lasts nobody needs to read mappings.
+    memories: HashMap<PageNumber, Memory>,
     threads: Option<(Part, Rc<Vec<Thread>>)>,
 }
 
@@ -192,6 +241,10 @@ impl<'a> Past<'a> {
     /// # Errors
     /// Damage.
     pub fn layout(&self, at: usize) -> Result<Arc<AddressSpace>, Error> {
+        let at = match self.caches.borrow().stretch {
+            Some((from, to)) if (from..=to).contains(&at) => from,
+            _ => at,
+        };
         if let Some((_, layout)) = self.caches.borrow().layouts.get(&at) {
             return Ok(Arc::clone(layout));
         }
@@ -226,7 +279,37 @@ impl<'a> Past<'a> {
     /// # Errors
     /// Damage.
     pub fn kind(&self, page: PageNumber, at: usize) -> Result<Kind, Error> {
-        Ok(kind_in(&*self.layout(at)?, page))
+        match self.memory(page, at)? {
+            Some(memory) => Ok(Kind::Memory(Some(memory.since))),
+            None => Ok(kind_in(&*self.layout(at)?, page)),
+        }
+    }
+
+    /// The stretch over which a page is the memory that it is at `at`; `None` unless that is memory
+    /// of which it is known since when it is the same.
+    fn memory(&self, page: PageNumber, at: usize) -> Result<Option<Memory>, Error> {
+        if let Some(memory) = self.caches.borrow().memories.get(&page)
+            && (memory.from..=memory.to).contains(&at)
+        {
+            return Ok(Some(*memory));
+        }
+        let kind = kind_in(&*self.layout(at)?, page);
+        let Kind::Memory(Some(since)) = kind else {
+            return Ok(None);
+        };
+        let same = |p: usize| Ok(kind_in(&*self.layout(p)?, page) == kind);
+        let to = match same(self.life.1)? {
+            true => self.life.1,
+            false => self.last_such(at, same)?,
+        };
+        let from = self.position(since).clamp(self.life.0, at);
+        let memory = Memory { from, to, since };
+        let mut caches = self.caches.borrow_mut();
+        if caches.memories.len() >= TRACKS {
+            caches.memories.clear();
+        }
+        caches.memories.insert(page, memory);
+        Ok(Some(memory))
     }
 
     /// The last position up to which `same` holds, which holds at `at`: found by doubling steps, so
@@ -338,28 +421,15 @@ impl<'a> Past<'a> {
     /// # Errors
     /// Damage.
     pub fn until(&self, page: PageNumber, at: usize) -> Result<usize, Error> {
+        if let Some(memory) = self.memory(page, at)? {
+            return Ok(memory.to);
+        }
         let kind = self.kind(page, at)?;
-        let Kind::Memory(Some(since)) = kind else {
-            // Without a generation nothing tells that it was the same between two looks.
-            let mut end = self.layout_until(at)?;
-            while end < self.life.1 && self.kind(page, end + 1)? == kind && !is_beneath(kind) {
-                end = self.layout_until(end + 1)?;
-            }
-            return Ok(end);
-        };
-        if let Some(end) = self.caches.borrow().ends.get(&(page, since)) {
-            return Ok(*end);
+        // Without a generation nothing tells that it was the same between two looks.
+        let mut end = self.layout_until(at)?;
+        while end < self.life.1 && self.kind(page, end + 1)? == kind && !is_beneath(kind) {
+            end = self.layout_until(end + 1)?;
         }
-        let end = if self.kind(page, self.life.1)? == kind {
-            self.life.1
-        } else {
-            self.last_such(at, |p| Ok(self.kind(page, p)? == kind))?
-        };
-        let mut caches = self.caches.borrow_mut();
-        if caches.ends.len() >= TRACKS {
-            caches.ends.clear();
-        }
-        caches.ends.insert((page, since), end);
         Ok(end)
     }
 
@@ -368,10 +438,10 @@ impl<'a> Past<'a> {
     /// # Errors
     /// Damage.
     pub fn from(&self, page: PageNumber, at: usize) -> Result<usize, Error> {
-        let kind = self.kind(page, at)?;
-        if let Kind::Memory(Some(since)) = kind {
-            return Ok(self.position(since).clamp(self.life.0, at));
+        if let Some(memory) = self.memory(page, at)? {
+            return Ok(memory.from);
         }
+        let kind = self.kind(page, at)?;
         let mut begin = self.layout_from(at)?;
         while begin > self.life.0 && self.kind(page, begin - 1)? == kind && !is_beneath(kind) {
             begin = self.layout_from(begin - 1)?;
@@ -379,9 +449,22 @@ impl<'a> Past<'a> {
         Ok(begin)
     }
 
-    fn track(&self, page: PageNumber, window: u64) -> Result<Rc<Track>, Error> {
-        if let Some(track) = self.caches.borrow().tracks.get(&(page, window)) {
-            return Ok(Rc::clone(track));
+    /// The versions of a page in a window; `None` as long as so few were asked for that it is cheaper
+    /// to look them up one by one.
+    fn track(&self, page: PageNumber, window: u64) -> Result<Option<Rc<Track>>, Error> {
+        {
+            let mut caches = self.caches.borrow_mut();
+            if let Some(track) = caches.tracks.get(&(page, window)) {
+                return Ok(Some(Rc::clone(track)));
+            }
+            if caches.looked_up.len() >= TRACKS {
+                caches.looked_up.clear();
+            }
+            let times = caches.looked_up.entry((page, window)).or_default();
+            *times += 1;
+            if *times <= FEW {
+                return Ok(None);
+            }
         }
         let begin = window * self.window;
         let range = CheckpointId(begin)..CheckpointId(begin.saturating_add(self.window));
@@ -402,13 +485,15 @@ impl<'a> Past<'a> {
         }
         caches.entries += size;
         caches.tracks.insert((page, window), Rc::clone(&track));
-        Ok(track)
+        Ok(Some(track))
     }
 
     /// The newest version of a page made not after a position.
     fn newest(&self, page: PageNumber, at: usize) -> Result<Option<PageVersion>, Error> {
         let id = self.id(at);
-        let track = self.track(page, id.0 / self.window)?;
+        let Some(track) = self.track(page, id.0 / self.window)? else {
+            return Ok(self.recording.version_before(self.space, page, id)?);
+        };
         let after = track.entries.partition_point(|e| e.made <= id);
         let found = after.checked_sub(1).and_then(|i| track.entries.get(i));
         Ok(found.copied().or(track.base))
@@ -441,7 +526,7 @@ impl<'a> Past<'a> {
             None => None,
         };
         if let Some(version) = newest {
-            return self.bytes_of(version.version, page, at).map(Ok);
+            return self.bytes_of(version.version).map(Ok);
         }
         let held = Held::Beneath(page, since);
         // Without a generation the same page may be of another file tomorrow.
@@ -472,44 +557,28 @@ impl<'a> Past<'a> {
     ///
     /// # Errors
     /// Damage.
-    pub fn bytes_of(
-        &self,
-        version: VersionRef,
-        _page: PageNumber,
-        at: usize,
-    ) -> Result<Arc<Page>, Error> {
+    pub fn bytes_of(&self, version: VersionRef) -> Result<Arc<Page>, Error> {
         if version.is_zero() {
             return Ok(Arc::clone(&self.zero));
         }
         let held = Held::Version(version);
-        if let Some(Ok(page)) = self.held(held) {
+        let mut caches = self.caches.borrow_mut();
+        if let Some(Ok(page)) = caches.held(held) {
             return Ok(page);
         }
-        let layout = self.layout(at)?;
-        let memory = self.recording.memory_in(self.id(at), self.space, layout);
         let mut bytes = [0; PAGE_SIZE];
-        memory.content(version, &mut bytes)?;
+        self.recording.content(version, &mut *caches, &mut bytes)?;
         let page = Arc::new(bytes);
-        self.hold(held, &Ok(Arc::clone(&page)));
+        caches.hold(held, &Ok(Arc::clone(&page)));
         Ok(page)
     }
 
     fn held(&self, key: Held) -> Option<Content> {
-        let mut caches = self.caches.borrow_mut();
-        if let Some(content) = caches.young.get(&key) {
-            return Some(content.clone());
-        }
-        let content = caches.old.remove(&key)?;
-        caches.young.insert(key, content.clone());
-        Some(content)
+        self.caches.borrow_mut().held(key)
     }
 
     fn hold(&self, key: Held, content: &Content) {
-        let mut caches = self.caches.borrow_mut();
-        if caches.young.len() >= PAGES {
-            caches.old = std::mem::take(&mut caches.young);
-        }
-        caches.young.insert(key, content.clone());
+        self.caches.borrow_mut().hold(key, content);
     }
 
     fn omitted(&self, page: PageNumber, at: usize) -> Result<Missing, Error> {
@@ -531,7 +600,14 @@ impl<'a> Past<'a> {
         if let Kind::Memory(Some(_)) = self.kind(page, at)? {
             let (id, last) = (self.id(at), self.id(end));
             for window in id.0 / self.window..=last.0 / self.window {
-                let track = self.track(page, window)?;
+                let Some(track) = self.track(page, window)? else {
+                    let range = CheckpointId(id.0 + 1)..CheckpointId(last.0 + 1);
+                    let next = self.recording.version_after(self.space, page, range)?;
+                    if let Some(next) = next {
+                        return Ok(Some(self.position(next.made)));
+                    }
+                    break;
+                };
                 let after = track.entries.partition_point(|e| e.made <= id);
                 if let Some(entry) = track.entries.get(after) {
                     if entry.made <= last {

@@ -68,8 +68,11 @@ impl fmt::Display for Number {
 /// A value as it is shown.
 #[derive(Clone, Debug)]
 pub struct Value {
-    /// For people.
+    /// For people, in one line; of what is long it has the beginning.
     pub text: String,
+    /// All of the text, up to 65,536 elements or characters of a part and 1 MiB, if `text` leaves
+    /// something out.
+    pub whole: Option<String>,
     /// What it is as a number, if it is one.
     pub number: Option<Number>,
     /// What tells it from other values: the text may leave things out.

@@ -144,6 +144,18 @@ impl Raw {
 
     /// What its bytes say.
     pub fn show(&self, bytes: &[u8]) -> Value {
+        let (text, number) = self.text(bytes, SHOWN);
+        let long = self.form != Form::Text && bytes.len() / self.form.size() as usize > SHOWN;
+        Value {
+            text,
+            whole: long.then(|| self.text(bytes, usize::MAX).0),
+            number,
+            content: bytes.to_vec(),
+        }
+    }
+
+    /// Its bytes as text with so many elements, and as a number if they are one.
+    fn text(&self, bytes: &[u8], most: usize) -> (String, Option<Number>) {
         let mut text = String::new();
         let mut shown = None;
         match self.form {
@@ -151,17 +163,17 @@ impl Raw {
                 let _ = write!(text, "\"{}\"", bytes.escape_ascii());
             }
             Form::Bytes => {
-                for (i, byte) in bytes.iter().take(SHOWN).enumerate() {
+                for (i, byte) in bytes.iter().take(most).enumerate() {
                     let _ = write!(text, "{}{byte:02x}", if i > 0 { " " } else { "" });
                 }
-                if bytes.len() > SHOWN {
+                if bytes.len() > most {
                     let _ = write!(text, " ... ({} bytes)", bytes.len());
                 }
             }
             form => {
                 let parts = bytes.chunks_exact(form.size() as usize);
                 let count = parts.len();
-                for (i, part) in parts.take(SHOWN).enumerate() {
+                for (i, part) in parts.take(most).enumerate() {
                     let Some(n) = form.number(part) else { continue };
                     if i > 0 {
                         text.push_str(", ");
@@ -172,7 +184,7 @@ impl Raw {
                     };
                     shown = Some(n);
                 }
-                if count > SHOWN {
+                if count > most {
                     let _ = write!(text, ", ... ({count} values)");
                 }
                 if self.count.is_some() {
@@ -181,11 +193,7 @@ impl Raw {
                 }
             }
         }
-        Value {
-            text,
-            number: shown,
-            content: bytes.to_vec(),
-        }
+        (text, shown)
     }
 
     fn read(&self, asked: &Asked<'_, '_>) -> Result<Vec<u8>, (u64, Missing)> {

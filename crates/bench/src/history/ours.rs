@@ -128,7 +128,9 @@ pub fn library<'a>(subject: &'a Subject, positions: u64) -> Vec<Measure<'a>> {
     ));
     if program("gdb").is_some() {
         let watch = "reverse-continue, watchpoint";
-        all.push(Measure::new(watch, "in GDB", move || reverse(subject)));
+        all.push(Measure::new(watch, "in GDB", move || {
+            reverse(subject, positions)
+        }));
     }
     for (how, changed, loaded) in [
         ("by what changed", true, false),
@@ -239,8 +241,8 @@ fn walked(machine: &Machine, number: u64) -> Result<usize> {
 
 /// From near the end of the recording back to the last change of a watched variable, as GDB's user waits
 /// for it.
-fn reverse(subject: &Subject) -> Result<f64> {
-    let moment = format!("{}@-2s", subject.recording.display());
+fn reverse(subject: &Subject, positions: u64) -> Result<f64> {
+    let moment = format!("{}@{}", subject.recording.display(), positions / 20 * 19);
     let dir = tempfile::tempdir()?;
     let now = "python import time; begun = time.time()";
     let took = "python print('took', (time.time() - begun) * 1000)";

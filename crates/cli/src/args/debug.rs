@@ -57,6 +57,10 @@ pub struct DebugArgs {
     /// those that were recorded. What the debugger shows may then be wrong.
     #[arg(long)]
     pub force: bool,
+    /// A directory with separate debug files (.build-id/xx/yy.debug), searched before
+    /// /usr/lib/debug; for GDB's `monitor` commands and for --dap. May be repeated.
+    #[arg(long = "debug-dir", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub debug_dirs: Vec<PathBuf>,
     /// Arguments for the debugger, after `--`.
     #[arg(last = true, value_name = "ARGS", conflicts_with_all = ["listen", "stdio"])]
     pub arguments: Vec<OsString>,

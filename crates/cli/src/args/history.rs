@@ -136,6 +136,10 @@ pub struct DiffArgs {
     pub new: OsString,
     #[command(flatten)]
     pub process: ProcessArgs,
+    /// A directory with separate debug files (.build-id/xx/yy.debug), searched before
+    /// /usr/lib/debug; may be repeated.
+    #[arg(long = "debug-dir", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub directories: Vec<PathBuf>,
     /// All that differs. Without it the first of each sort, and how many more there are.
     #[arg(long)]
     pub all: bool,

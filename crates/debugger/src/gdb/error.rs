@@ -9,6 +9,9 @@ pub enum Error {
     /// The recording cannot be read.
     #[error(transparent)]
     Store(#[from] stillframe_store::Error),
+    /// What lies before or after it cannot be.
+    #[error(transparent)]
+    Timeline(#[from] stillframe_timeline::Error),
     /// The connection failed.
     #[error("the connection to the debugger failed: {0}")]
     Connection(#[from] io::Error),

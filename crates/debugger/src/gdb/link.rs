@@ -117,6 +117,13 @@ impl Link {
         found.is_some_and(|at| self.waiting.remove(at).is_some())
     }
 
+    /// Whether another packet has come since the last, so that nobody waits for its reply: GDB's
+    /// user pressed Ctrl-C in a `monitor` command, of which GDB tells nobody, and typed another.
+    pub fn abandoned(&self) -> bool {
+        let packet = |e: &Event| matches!(e, Event::Packet(_));
+        self.waiting.iter().any(packet)
+    }
+
     /// Sends a packet, its escapes made already.
     ///
     /// # Errors

@@ -21,7 +21,6 @@ mod registers;
 mod scene;
 mod session;
 mod signals;
-mod tls;
 mod travel;
 mod vfile;
 
@@ -34,8 +33,11 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use stillframe_image::{CheckpointId, FileIdentity, ProcessImage, SpaceId};
 use stillframe_store::Recording;
+use stillframe_timeline::Machine;
+use stillframe_timeline::machine::Options;
 
 /// How debuggers are served.
 #[derive(Clone, Debug, Default)]
@@ -44,12 +46,14 @@ pub struct Settings {
     pub recording: PathBuf,
     /// Use files of this machine that are not those that were recorded.
     pub force: bool,
+    /// Where `monitor` commands look for separate debug files first.
+    pub debug_dirs: Vec<PathBuf>,
 }
 
 /// Serves one process of a recording to debuggers, one after the other.
 #[derive(Debug)]
 pub struct Server {
-    recording: Recording,
+    machine: Machine,
     at: CheckpointId,
     process: SpaceId,
     settings: Settings,
@@ -70,8 +74,10 @@ impl Server {
         let scene = Scene::new(&recording, at, process)?;
         let stack = scene.image().threads.first().map(|t| t.registers.rsp);
         let _ = scene.read(stack.unwrap_or_default(), &mut [0; 8]);
+        let mut options = Options::with_directories(settings.debug_dirs.iter().cloned());
+        options.force = settings.force;
         Ok(Self {
-            recording,
+            machine: Machine::new(Arc::new(recording), options),
             at,
             process,
             settings,
@@ -83,7 +89,7 @@ impl Server {
     /// # Errors
     /// If it cannot be read.
     pub fn image(&self) -> Result<ProcessImage, Error> {
-        Ok(self.recording.process(self.at, self.process)?)
+        Ok(self.machine.recording().process(self.at, self.process)?)
     }
 
     /// Whether every file with code that the process had mapped is on this machine as it was.
@@ -105,7 +111,7 @@ impl Server {
     /// # Errors
     /// If it is in the recording and cannot be read, or the copy cannot be written.
     pub fn executable(&self, copy: &Path) -> Result<Option<PathBuf>, Error> {
-        let scene = Scene::new(&self.recording, self.at, self.process)?;
+        let scene = Scene::new(self.machine.recording(), self.at, self.process)?;
         let path = &scene.image().process.executable;
         let Some(file) = files::find(&scene, path) else {
             return Ok(None);
@@ -132,13 +138,14 @@ impl Server {
     /// # Errors
     /// If the connection fails, or the recording cannot be read at all.
     pub fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
-        if self.recording.is_live() {
-            self.recording.refresh()?;
+        if self.machine.recording().is_live() {
+            let fresh = Recording::open(&self.settings.recording)?;
+            self.machine.renew(Arc::new(fresh));
         }
-        let scene = Scene::new(&self.recording, self.at, self.process)?;
+        let scene = Scene::new(self.machine.recording(), self.at, self.process)?;
         let (input, output) = connection.halves()?;
         let mut link = link::Link::new(input, output)?;
-        let mut session = Session::new(scene, &self.settings);
+        let mut session = Session::new(scene, &self.machine, &self.settings);
         let ended = session.run(&mut link);
         let chosen = session
             .next_process

@@ -1,14 +1,15 @@
 //! One process at one moment, and the moments around it: what the protocol asks about.
 
 use super::Error;
-use super::travel::{Past, Span};
-use std::cell::RefCell;
+use super::travel::{self, Found, Span};
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use stillframe_image::{
     AddressSpace, CheckpointId, Marks, PAGE_SIZE, PageNumber, ProcessImage, SpaceId, Thread,
 };
 use stillframe_store::{Memory, Recording, Row};
+use stillframe_timeline::{Direction, Past, Raw, Step, Walk};
 
 type Page = [u8; PAGE_SIZE];
 
@@ -28,6 +29,8 @@ pub struct Scene<'r> {
     memory: Memory<'r>,
     pages: RefCell<HashMap<PageNumber, Option<Box<Page>>>>,
     places: RefCell<Places>,
+    /// The process over time, once something was asked about that.
+    past: OnceCell<Past<'r>>,
 }
 
 /// Where threads stood, by row, once it was asked.
@@ -66,6 +69,7 @@ impl<'r> Scene<'r> {
             memory,
             pages: RefCell::default(),
             places: RefCell::default(),
+            past: OnceCell::new(),
         })
     }
 
@@ -102,6 +106,43 @@ impl<'r> Scene<'r> {
     /// Which process.
     pub const fn process(&self) -> SpaceId {
         self.process
+    }
+
+    /// It over time.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn past(&self) -> Result<&Past<'r>, stillframe_timeline::Error> {
+        if let Some(past) = self.past.get() {
+            return Ok(past);
+        }
+        let past = Past::new(self.recording, self.process)?;
+        Ok(self.past.get_or_init(|| past))
+    }
+
+    /// The nearest change of some bytes within a range of positions: the first position that shows
+    /// it. `None` if the search was interrupted, at the position given.
+    fn change(
+        &self,
+        span: Span,
+        range: RangeInclusive<usize>,
+        direction: Direction,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Result<Option<usize>, usize>, Error> {
+        /// Steps of a search between two looks for Ctrl-C.
+        const OFTEN: u32 = 16;
+        let question = Raw::bytes(span.address, span.length);
+        let mut walk = Walk::new(self.past()?, &question, range, direction)?;
+        let mut steps = 0u32;
+        let step = walk.next(&mut |_| {
+            steps = steps.wrapping_add(1);
+            !steps.is_multiple_of(OFTEN) || !interrupted()
+        })?;
+        Ok(match step {
+            Step::Change(change) => Ok(Some(change.at)),
+            Step::End => Ok(None),
+            Step::Stopped => Err(walk.position()),
+        })
     }
 
     /// The process as it is.
@@ -281,32 +322,46 @@ fn lives(recording: &Recording, process: SpaceId, row: usize) -> RangeInclusive<
     first..=with
 }
 
-impl Past for Scene<'_> {
+impl travel::Past for Scene<'_> {
     type Error = Error;
 
-    fn changed(&self, page: u64, after: usize, last: usize) -> Result<Vec<usize>, Error> {
-        if after >= last {
-            return Ok(Vec::new());
+    fn next_change(
+        &self,
+        span: Span,
+        at: usize,
+        last: usize,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Found, Error> {
+        if at >= last {
+            return Ok(Found::Nowhere);
         }
-        let from = CheckpointId(self.id(after).0 + 1);
-        let to = CheckpointId(self.id(last).0.saturating_add(1));
-        let rows = self.recording.rows();
-        let found = self
-            .recording
-            .changes(self.process, PageNumber(page), from..to)?;
-        let row = |id: CheckpointId| rows.binary_search_by_key(&id, |r| r.id).ok();
-        Ok(found.into_iter().filter_map(row).collect())
+        Ok(
+            match self.change(span, at..=last, Direction::Forward, interrupted)? {
+                Ok(Some(there)) => Found::At(there),
+                Ok(None) => Found::Nowhere,
+                Err(there) => Found::Interrupted(there),
+            },
+        )
     }
 
-    fn generation(&self, at: usize, page: u64) -> Result<Option<u64>, Error> {
-        let Some(address) = page.checked_mul(PAGE_SIZE as u64) else {
-            return Ok(None);
-        };
-        let memory = self.recording.memory(self.id(at), self.process)?;
-        let layout = memory.layout();
-        Ok(layout
-            .mapping_at(address)
-            .map(|_| layout.since(address).map_or(0, |since| since.0)))
+    fn previous_change(
+        &self,
+        span: Span,
+        at: usize,
+        first: usize,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Found, Error> {
+        if first >= at {
+            return Ok(Found::Nowhere);
+        }
+        Ok(
+            match self.change(span, first..=at, Direction::Backward, interrupted)? {
+                // Just before the change the bytes are what they were.
+                Ok(Some(there)) => there.checked_sub(1).map_or(Found::Nowhere, Found::At),
+                Ok(None) => Found::Nowhere,
+                Err(there) => Found::Interrupted(there),
+            },
+        )
     }
 
     fn bytes(&self, at: usize, bytes: Span) -> Option<Vec<u8>> {

@@ -19,10 +19,11 @@ use super::registers::Layout;
 use super::scene::Scene;
 use super::travel::{self, Halt, Plan, Road, Span};
 use super::vfile::OpenFiles;
-use super::{Error, Settings, signals, tls};
+use super::{Error, Settings, signals};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use stillframe_image::{SpaceId, Thread};
+use stillframe_timeline::Machine;
 
 /// Most bytes that one watchpoint covers.
 const WATCHED: u64 = 1 << 16;
@@ -39,6 +40,8 @@ pub enum Answer {
     Last(Vec<u8>),
     /// The end.
     End,
+    /// None: the debugger does not wait any more.
+    None,
 }
 
 /// A reply of plain text.
@@ -87,11 +90,11 @@ struct Watch {
 /// A session.
 pub struct Session<'r> {
     pub(super) scene: Scene<'r>,
+    pub(super) machine: &'r Machine,
     pub(super) settings: &'r Settings,
     layout: Layout,
     documents: Documents,
     files: OpenFiles,
-    offsets: tls::Offsets,
     /// The client names processes in thread ids.
     multiprocess: bool,
     lldb: bool,
@@ -115,15 +118,15 @@ pub struct Session<'r> {
 
 impl<'r> Session<'r> {
     /// For a client that has connected.
-    pub fn new(scene: Scene<'r>, settings: &'r Settings) -> Self {
+    pub fn new(scene: Scene<'r>, machine: &'r Machine, settings: &'r Settings) -> Self {
         let layout = Layout::of(&scene.image().threads);
         Self {
             scene,
+            machine,
             settings,
             layout,
             documents: Documents::default(),
             files: OpenFiles::default(),
-            offsets: tls::Offsets::default(),
             multiprocess: false,
             lldb: false,
             thread: 0,
@@ -158,6 +161,7 @@ impl<'r> Session<'r> {
                     break;
                 }
                 Answer::End => break,
+                Answer::None => {}
             }
         }
         Ok(())
@@ -281,10 +285,10 @@ impl<'r> Session<'r> {
                 }
             }
             b"qRcmd" => match unhex(rest) {
-                Some(command) => {
-                    monitor::run(self, &command, link)?;
-                    text("OK")
-                }
+                Some(command) => match monitor::run(self, &command, link)? {
+                    true => text("OK"),
+                    false => Answer::None,
+                },
                 None => malformed(),
             },
             b"qSymbol" => text("OK"),
@@ -411,7 +415,7 @@ impl<'r> Session<'r> {
     }
 
     /// The thread that is asked about.
-    fn current(&self) -> u32 {
+    pub(super) fn current(&self) -> u32 {
         match self.scene.thread(self.thread) {
             Some(thread) => thread.tid,
             None => self.scene.first(),
@@ -476,13 +480,22 @@ impl<'r> Session<'r> {
         let map = parts.next().and_then(number);
         match (tid, offset, map) {
             (Some(tid), Some(offset), Some(map)) => {
-                match self.offsets.address(&self.scene, tid, offset, map) {
+                match self.thread_local_address(tid, offset, map) {
                     Ok(address) => text(format!("{address:x}")),
-                    Err(why) => refused(why),
+                    Err(why) => refused(&why),
                 }
             }
             _ => malformed(),
         }
+    }
+
+    fn thread_local_address(&self, tid: u32, offset: u64, map: u64) -> Result<u64, String> {
+        let thread = self.scene.thread(tid).ok_or("there is no such thread")?;
+        let at = (self.scene.checkpoint(), self.scene.process());
+        let view = self.machine.at(at.0, at.1).map_err(|e| e.to_string())?;
+        let pointer = thread.registers.fs_base;
+        stillframe_symbols::tls::of_link_map(view.program(), view.memory(), pointer, map, offset)
+            .map_err(|e| e.to_string())
     }
 
     // Memory.
@@ -593,7 +606,7 @@ impl<'r> Session<'r> {
                 (None, Some((tid, signal))) => Halt::Fatal(tid, signal),
                 (None, None) => Halt::Moved,
             };
-            return Ok(text(self.told_stop(motion, halt, left)));
+            return Ok(text(self.told_stop(motion, halt, left, link)?));
         }
         let at = self.scene.row();
         let forward = matches!(motion, Motion::Step | Motion::Forward);
@@ -627,22 +640,52 @@ impl<'r> Session<'r> {
                 Halt::Moved
             }
         };
-        Ok(text(self.told_stop(motion, halt, at)))
+        Ok(text(self.told_stop(motion, halt, at, link)?))
     }
 
     /// A stop after a move from a row. If other libraries are mapped than there, that is told first;
     /// the debugger reads the list and goes on, and then gets the stop itself.
-    fn told_stop(&mut self, motion: Motion, halt: Halt, from: usize) -> String {
+    fn told_stop(
+        &mut self,
+        motion: Motion,
+        halt: Halt,
+        from: usize,
+        link: &mut Link,
+    ) -> Result<String, Error> {
         if self.scene.row() != from {
             self.told = None;
             self.documents.forget();
-            if !self.lldb && self.other_libraries(from) {
-                self.held = Some((motion, halt));
-                let thread = self.id_text(self.current());
-                return format!("T05thread:{thread};library:;");
+            if self.other_libraries(from) {
+                if let Some(told) = self.other_program(from) {
+                    console(link, &told)?;
+                }
+                if !self.lldb {
+                    self.held = Some((motion, halt));
+                    let thread = self.id_text(self.current());
+                    return Ok(format!("T05thread:{thread};library:;"));
+                }
             }
         }
-        self.stop(motion, halt)
+        Ok(self.stop(motion, halt))
+    }
+
+    /// What to say if the process runs another program than at a row: debuggers go on with the
+    /// symbols of the one that they began with.
+    fn other_program(&self, row: usize) -> Option<String> {
+        let recording = self.scene.recording();
+        let id = recording.rows().get(row)?.id;
+        let before = recording.process(id, self.scene.process()).ok()?;
+        let (before, now) = (&before.process, &self.scene.image().process);
+        (before.executable != now.executable).then(|| {
+            let name = |path: &[u8]| monitor::plain(&String::from_utf8_lossy(path));
+            format!(
+                "here the process runs {now}, and not {before}: between the two moments it called \
+                 exec.\nSymbols of the executable are still those of {before}; `file {now}` loads \
+                 the others.\n",
+                now = name(&now.executable),
+                before = name(&before.executable)
+            )
+        })
     }
 
     /// Whether code of other files is mapped than at a row.

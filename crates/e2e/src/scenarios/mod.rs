@@ -5,6 +5,7 @@ pub mod check;
 pub mod control;
 pub mod dap;
 pub mod debug;
+pub mod diff;
 pub mod ends;
 pub mod expressions;
 pub mod files;
@@ -63,6 +64,7 @@ pub fn all() -> Vec<Scenario> {
         history::SCENARIOS,
         find::SCENARIOS,
         past::SCENARIOS,
+        diff::SCENARIOS,
         last_good::SCENARIOS,
         files::SCENARIOS,
         check::SCENARIOS,

@@ -175,6 +175,30 @@ impl Told<'_> {
         ))
     }
 
+    /// What `diff` says of a number that grew is what `history` says.
+    fn difference(&self, expression: &str) -> Result<()> {
+        let lines = self.ask("history", &[], expression)?;
+        let mut changes = Vec::new();
+        for line in &lines {
+            let at = line["checkpoint"].as_u64().context("no checkpoint")?;
+            changes.push((at, line["new"]["number"].to_string()));
+        }
+        let (a, b) = (changes.len() / 3, changes.len() / 3 * 2);
+        let (a, b) = changes.get(a).zip(changes.get(b)).context("no changes")?;
+        let json = super::diff::diff(self.dir, &self.recording, (a.0, b.0), &["--json"])?;
+        let told = super::diff::told(&serde_json::from_str(&json)?)?;
+        let (_, old, new) = told
+            .get(expression)
+            .with_context(|| format!("{expression} is not among {:?}", told.keys()))?;
+        ensure!(
+            (old, new) == (&a.1, &b.1),
+            "{expression}: diff says {old} -> {new}, history {} -> {}",
+            a.1,
+            b.1
+        );
+        Ok(())
+    }
+
     /// The stacks of the last checkpoint name these functions.
     fn stacks(&self, names: &[&str]) -> Result<()> {
         let mut args: Vec<OsString> = vec!["show".into(), still::moment(&self.recording, "last")];
@@ -278,6 +302,7 @@ fn redis(length: &Length) -> Result<Outcome> {
     let last = keys.last().and_then(|l| l["new"]["number"].as_u64());
     ensure!(last == Some(count(length)), "{last:?} keys at last");
     told.stacks(&["aeMain", "main"])?;
+    told.difference("server.stat_numcommands")?;
     passed(figures)
 }
 
@@ -333,7 +358,8 @@ fn sqlite(length: &Length) -> Result<Outcome> {
     })?;
     drop(shell);
     // shell.c knows the structure only by name; its members come from the unit that defines it.
-    let figures = told.check("((struct sqlite3 *)globalDb)->nTotalChange")?;
+    told.check("((struct sqlite3 *)globalDb)->nTotalChange")?;
+    let figures = told.check("globalDb->nTotalChange")?;
     told.stacks(&["main", "process_input"])?;
     passed(figures)
 }

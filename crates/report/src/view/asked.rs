@@ -23,6 +23,8 @@ pub struct Context {
     pub thread: Option<ThreadId>,
     /// Which of its frames, 0 the innermost.
     pub frame: usize,
+    /// The checkpoint at which that is the frame that is meant; elsewhere it may be another call.
+    pub at: Option<CheckpointId>,
 }
 
 /// A question.
@@ -36,8 +38,8 @@ pub enum Ask {
         at: CheckpointId,
         /// The thread whose stack is wanted, and the frame whose source is.
         context: Context,
-        /// Expressions to evaluate: number of the watch and its text.
-        watches: Vec<(u64, String)>,
+        /// Expressions to evaluate: number of the watch, its text, and in whose words.
+        watches: Vec<(u64, String, Context)>,
     },
     /// The values that an expression had from a checkpoint on.
     History {

@@ -265,9 +265,9 @@ impl State {
                 self.pane = Pane::Watches;
             }
             Asked::Change(number) => {
-                let fresh = self.new_number();
+                let (fresh, here) = (self.new_number(), self.id());
                 if let Some(watch) = self.watches.iter_mut().find(|w| w.number == number) {
-                    *watch = super::watch::Watch::new(fresh, &text);
+                    *watch = super::watch::Watch::new(fresh, &text, here);
                     self.ask(Ask::Forget { watch: number });
                     self.ask_moment();
                     self.ask_histories();

@@ -67,7 +67,7 @@ impl Look {
                 });
                 let moment = Box::new(moment);
                 tell(Answer::Moment { turn, moment });
-                for (watch, text) in watches {
+                for (watch, text, context) in watches {
                     if !self.wanted(turn) {
                         return;
                     }

@@ -166,7 +166,10 @@ pub fn renewed(
 ) -> Result<Arc<Machine>, stillframe_store::Error> {
     let recording = Arc::new(Recording::open(path)?);
     Ok(Arc::new(match old.and_then(Arc::into_inner) {
-        Some(machine) => machine.renewed(recording),
+        Some(mut machine) => {
+            machine.renew(recording);
+            machine
+        }
         None => Machine::new(recording, machine::Options::default()),
     }))
 }

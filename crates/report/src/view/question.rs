@@ -2,8 +2,13 @@
 
 use super::asked::{Context, Reading};
 use super::text;
+use stillframe_image::{CheckpointId, SpaceId};
+use stillframe_symbols::expr::{self, Expr};
+use stillframe_symbols::{Limits, Scope};
+use stillframe_timeline::machine::ThreadRegisters;
 use stillframe_timeline::{
-    Answer, AnyQuestion, Asked, Comparison, Expression, Machine, Question, Raw, Seen, Truth, Value,
+    Answer, AnyQuestion, Asked, Comparison, Expression, InFrame, Machine, Question, Raw, Seen,
+    Truth, Value,
 };
 
 /// A question, and whether it depends on thread and frame.
@@ -38,15 +43,60 @@ pub fn meaning<'m>(
         });
     }
     let thread = context.thread.map(|t| t.tid);
-    let seen = Seen {
-        thread,
-        frame: None,
+    let parse = |frame| {
+        let seen = Seen { thread, frame };
+        Expression::parse(machine, text, seen).map_err(|e| e.to_string())
     };
-    let expression = Expression::parse(machine, text, seen).map_err(|e| e.to_string())?;
+    let global = parse(None)?;
+    let frame = context
+        .at
+        .and_then(|at| frame_of(machine, global.expression(), context, at));
     Ok(Meaning {
-        question: Box::new(expression),
         // Registers are a thread's own.
-        local: text.contains('$'),
+        local: frame.is_some() || text.contains('$'),
+        question: Box::new(match frame {
+            Some(frame) => parse(Some(frame))?,
+            None => global,
+        }),
+    })
+}
+
+/// The frame that an expression is about, if it is about one: it names a local variable there, or
+/// means nothing without it. At other moments it is the innermost call of the same function, so that
+/// a local variable has a history beyond one call.
+fn frame_of(
+    machine: &Machine,
+    expression: &Expr,
+    context: Context,
+    at: CheckpointId,
+) -> Option<InFrame> {
+    let space = context.thread.map_or(SpaceId(0), |t| t.space);
+    let view = machine.at(at, space).ok()?;
+    let threads = view.threads().ok()?;
+    let thread = match context.thread {
+        Some(id) => threads.iter().find(|t| t.tid == id.tid)?,
+        None => threads.first()?,
+    };
+    let limits = Limits {
+        frames: context.frame.saturating_add(1),
+    };
+    let stack = view.stack_of(thread, limits);
+    let frame = stack.frames.get(context.frame)?;
+    let memory = view.memory();
+    let inside = Scope {
+        here: stack.here(context.frame),
+        ..Scope::new(view.program(), memory, &frame.registers)
+    };
+    let registers = ThreadRegisters::new(thread);
+    let outside = Scope::new(view.program(), memory, &registers);
+    let has_value = |scope: &Scope<'_>| expr::evaluate(expression, scope).is_ok();
+    if !expression.names_locals(&inside) && (has_value(&outside) || !has_value(&inside)) {
+        return None;
+    }
+    let same = |name: &str| stack.frames.iter().position(|f| f.name() == Some(name));
+    Some(match frame.name() {
+        Some(name) if same(name) == Some(context.frame) => InFrame::Function(name.to_owned()),
+        _ => InFrame::Number(context.frame),
     })
 }
 
@@ -64,6 +114,7 @@ impl<Q: Question<Answer = Truth>> Question for Condition<Q> {
         };
         Answer::Value(Value {
             text: holds.to_string(),
+            whole: None,
             number: None,
             content: vec![u8::from(holds)],
         })

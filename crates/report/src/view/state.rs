@@ -369,7 +369,9 @@ impl State {
         let Some(at) = self.row().map(|r| r.id) else {
             return;
         };
-        let watches = self.watches.iter().map(|w| (w.number, w.text.clone()));
+        let chosen = self.context;
+        let of = |w: &Watch| (w.number, w.text.clone(), w.context(chosen));
+        let watches = self.watches.iter().map(of);
         let ask = Ask::Moment {
             turn: self.turn,
             at,
@@ -381,15 +383,13 @@ impl State {
 
     /// Another thread or frame is wanted.
     pub(super) fn choose(&mut self, thread: Option<ThreadId>, frame: usize) {
-        let context = Context { thread, frame };
-        if context == self.context {
+        if (thread, frame) == (self.context.thread, self.context.frame) {
             return;
         }
-        self.context = context;
+        (self.context.thread, self.context.frame) = (thread, frame);
+        let here = self.id();
         for watch in self.watches.iter_mut().chain(&mut self.search) {
-            if watch.local {
-                watch.forget();
-            }
+            watch.choose(here);
         }
         self.ask_moment();
         self.ask_histories();
@@ -415,7 +415,7 @@ impl State {
                 turn: self.turn,
                 watch: watch.number,
                 text: watch.text.clone(),
-                context,
+                context: watch.context(context),
                 from,
             });
         }
@@ -439,7 +439,7 @@ impl State {
     /// Watches an expression.
     pub fn watch(&mut self, text: &str) {
         let number = self.new_number();
-        self.watches.push(Watch::new(number, text));
+        self.watches.push(Watch::new(number, text, self.id()));
         self.watched = self.watches.len() - 1;
         self.ask_moment();
         self.ask_histories();
@@ -455,7 +455,7 @@ impl State {
             return;
         }
         let number = self.new_number();
-        self.search = Some(Watch::new(number, text));
+        self.search = Some(Watch::new(number, text, self.id()));
         self.ask_histories();
         self.seek(Way::Forward);
     }

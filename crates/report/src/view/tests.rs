@@ -190,7 +190,7 @@ fn serve(state: &mut State) {
                 } => {
                     let moment = Box::new(moment(at, context.thread));
                     state.answer(Answer::Moment { turn, moment });
-                    for (watch, text) in watches {
+                    for (watch, text, _) in watches {
                         let value = value(&text, at.0).ok_or("no such variable".to_owned());
                         state.answer(Answer::Value { turn, watch, value });
                     }

@@ -1,6 +1,6 @@
 //! Watched expressions: their value at the cursor, and what of their history each column shows.
 
-use super::asked::{Change, Reading};
+use super::asked::{Change, Context, Reading};
 use super::window::Window;
 use stillframe_image::CheckpointId;
 
@@ -35,6 +35,8 @@ pub struct Watch {
     pub progress: Progress,
     /// It depends on thread and frame.
     pub local: bool,
+    /// The checkpoint at which the thread and frame are those that are meant.
+    pub meant: CheckpointId,
 }
 
 /// What one column shows of an expression.
@@ -64,8 +66,8 @@ pub enum Cell {
 }
 
 impl Watch {
-    /// A new one.
-    pub fn new(number: u64, text: &str) -> Self {
+    /// A new one, in the words of the frame that is chosen at a checkpoint.
+    pub fn new(number: u64, text: &str, meant: CheckpointId) -> Self {
         Self {
             number,
             text: text.to_owned(),
@@ -74,6 +76,24 @@ impl Watch {
             covered: None,
             progress: Progress::Known,
             local: false,
+            meant,
+        }
+    }
+
+    /// In whose words it is meant, given what is chosen.
+    pub fn context(&self, chosen: Context) -> Context {
+        Context {
+            at: Some(self.meant),
+            ..chosen
+        }
+    }
+
+    /// Another thread or frame was chosen at a checkpoint: what depends on that, or had no value
+    /// before, is asked again.
+    pub fn choose(&mut self, at: CheckpointId) {
+        if self.local || matches!(self.progress, Progress::Failed(_)) {
+            self.forget();
+            self.meant = at;
         }
     }
 
@@ -259,7 +279,7 @@ mod tests {
     }
 
     fn watch(changes: &[(u64, f64)], covered: u64) -> Watch {
-        let mut watch = Watch::new(1, "x");
+        let mut watch = Watch::new(1, "x", CheckpointId(0));
         let changes = changes.iter().map(|(id, n)| number(*id, *n)).collect();
         watch.add(changes, Some(CheckpointId(covered)));
         watch
@@ -331,7 +351,7 @@ mod tests {
 
     #[test]
     fn what_changes_all_the_time_is_cut_off_and_says_so() {
-        let mut watch = Watch::new(1, "x");
+        let mut watch = Watch::new(1, "x", CheckpointId(0));
         watch.progress = Progress::Asked(1);
         let more = CHANGES as u64 + 7;
         let changes = (0..more).map(|n| number(n, n as f64)).collect();

@@ -3,6 +3,8 @@
 use super::Location;
 use crate::bytes::{Cursor, Malformed, set_u32, set_u64};
 use crate::check::{Key, check};
+use std::cell::RefCell;
+use zstd::bulk::Decompressor;
 
 /// Bytes before the payload.
 pub const HEADER: usize = 24;
@@ -180,9 +182,21 @@ impl RecordHeader {
     }
 }
 
+thread_local! {
+    /// Making one takes longer than decompressing a record mostly does.
+    static CONTEXT: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
 /// Decompresses a zstd frame that must give exactly `raw` bytes.
 pub fn decompress(stored: &[u8], raw: usize) -> Result<Vec<u8>, Malformed> {
-    let out = zstd::bulk::decompress(stored, raw)
+    let out = CONTEXT
+        .with_borrow_mut(|context| {
+            let context = match context {
+                Some(context) => context,
+                none => none.insert(Decompressor::new()?),
+            };
+            context.decompress(stored, raw)
+        })
         .map_err(|_| Malformed("its payload does not decompress"))?;
     if out.len() == raw {
         Ok(out)

@@ -268,11 +268,36 @@ pub trait Packs {
     fn pack(&self, at: Location) -> Result<Arc<Pack>, Error>;
 }
 
-/// Rebuilds the content of a version and verifies it.
+/// Contents at hand. Versions of a page are mostly stored against few others of it, so whoever reads
+/// many of them spares decoding those again and again.
+pub trait Bases {
+    /// Copies the content of a version, if it is at hand; whether it was.
+    fn find(&mut self, version: VersionRef, out: &mut Page) -> bool;
+    /// The verified content of a version on which others stand.
+    fn keep(&mut self, version: VersionRef, content: &Page);
+}
+
+/// Nothing is at hand.
+pub struct NoBases;
+
+impl Bases for NoBases {
+    fn find(&mut self, _: VersionRef, _: &mut Page) -> bool {
+        false
+    }
+
+    fn keep(&mut self, _: VersionRef, _: &Page) {}
+}
+
+/// Rebuilds the content of a version, from the nearest of its bases that is at hand, and verifies it.
 ///
 /// # Errors
 /// If a pack of the chain is damaged, the chain is too long, or the content fails its check.
-pub fn content(packs: &dyn Packs, version: VersionRef, out: &mut Page) -> Result<(), Error> {
+pub fn content(
+    packs: &dyn Packs,
+    version: VersionRef,
+    bases: &mut dyn Bases,
+    out: &mut Page,
+) -> Result<(), Error> {
     if version.is_zero() {
         *out = ZERO_PAGE;
         return Ok(());
@@ -300,12 +325,18 @@ pub fn content(packs: &dyn Packs, version: VersionRef, out: &mut Page) -> Result
         match base {
             Base::None => {
                 out.copy_from_slice(body);
+                if !chain.is_empty() && check == page_check(out) {
+                    bases.keep(next, out);
+                }
                 break;
             }
             Base::Version(base) => {
                 chain.push((pack, next.slot));
                 if base.is_zero() {
                     *out = ZERO_PAGE;
+                    break;
+                }
+                if bases.find(base, out) {
                     break;
                 }
                 next = base;
@@ -327,6 +358,7 @@ mod tests {
     use super::super::encode::PackBuilder;
     use super::*;
     use std::collections::HashMap;
+    use stillframe_image::PAGE_SIZE;
 
     struct Held(HashMap<u64, Arc<Pack>>);
 
@@ -336,6 +368,24 @@ mod tests {
                 .get(&at.0)
                 .cloned()
                 .ok_or_else(|| Error::Damaged(at.to_string()))
+        }
+    }
+
+    /// Contents, and how often one of them was of use.
+    struct Few(HashMap<VersionRef, Page>, u32);
+
+    impl Bases for Few {
+        fn find(&mut self, version: VersionRef, out: &mut Page) -> bool {
+            let found = self.0.get(&version);
+            self.1 += u32::from(found.is_some());
+            found.is_some_and(|page| {
+                *out = *page;
+                true
+            })
+        }
+
+        fn keep(&mut self, version: VersionRef, content: &Page) {
+            self.0.insert(version, *content);
         }
     }
 
@@ -365,16 +415,30 @@ mod tests {
                 Arc::new(Pack::decode(place, builder.finish()).unwrap()),
             );
         }
+        let mut bases = Few(HashMap::new(), 0);
+        for (version, page) in &want {
+            let mut out = ZERO_PAGE;
+            content(&held, *version, &mut bases, &mut out).unwrap();
+            assert!(out == *page);
+            bases.0.insert(*version, out);
+        }
+        // Every one but the first is one step from the one before.
+        assert!(bases.1 > 30, "{} bases were at hand", bases.1);
+        // What is at hand is believed, and so what stands on it is checked all the same.
+        let wrong = want.iter().map(|(v, _)| (*v, [7; PAGE_SIZE])).collect();
+        let mut wrong = Few(wrong, 0);
+        let mut out = ZERO_PAGE;
+        assert!(content(&held, want[10].0, &mut wrong, &mut out).is_err());
         for (version, page) in want {
             let mut out = ZERO_PAGE;
-            content(&held, version, &mut out).unwrap();
+            content(&held, version, &mut NoBases, &mut out).unwrap();
             assert!(out == page);
         }
         let none = VersionRef {
             pack: a.0,
             slot: 99,
         };
-        assert!(content(&held, none, &mut page).is_err());
+        assert!(content(&held, none, &mut NoBases, &mut page).is_err());
     }
 
     #[test]

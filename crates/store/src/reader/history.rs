@@ -6,10 +6,13 @@
 //! is stored again only when it differs from the one before, so that two look-ups at the ends of a
 //! stretch tell about everything between.
 
+use super::cache::CachedPacks;
 use super::index::read_tables;
 use super::{Memory, Recording};
+use crate::bytes::Page;
 use crate::index::lookup::Failed;
 use crate::log::commit::Commit;
+use crate::pack::decode::{self, Bases};
 use crate::{Error, VersionRef};
 use std::ops::Range;
 use std::sync::Arc;
@@ -86,6 +89,63 @@ impl Recording {
                 }
             }
             Ok(found)
+        })
+    }
+
+    /// The bytes of a version, as the index gives it, from what is at hand of those it stands on.
+    ///
+    /// # Errors
+    /// If what it depends on is damaged.
+    pub fn content(
+        &self,
+        version: VersionRef,
+        bases: &mut dyn Bases,
+        out: &mut Page,
+    ) -> Result<(), Error> {
+        let packs = CachedPacks {
+            log: &self.log,
+            cache: &self.packs,
+        };
+        decode::content(&packs, version, bases, out)
+    }
+
+    /// The oldest version of a page that a checkpoint of `range` made, whatever was mapped there
+    /// then; removed checkpoints included. Costs a look into the runs of the index up to it.
+    ///
+    /// # Errors
+    /// If the index and the log are both damaged where the answer may lie.
+    pub fn version_after(
+        &self,
+        space: SpaceId,
+        page: PageNumber,
+        range: Range<CheckpointId>,
+    ) -> Result<Option<PageVersion>, Error> {
+        let newest = self.rows().last().map_or(0, |r| r.id.0.saturating_add(1));
+        let (from, to) = (range.start.0, range.end.0.min(newest));
+        if from >= to {
+            return Ok(None);
+        }
+        self.ask(|set| {
+            let (begin, runs) = set.covering(from, to - 1);
+            let mut found = None;
+            for (i, run) in runs.iter().enumerate() {
+                let failed = |e| Failed::Run(begin + i, e);
+                let next = run.iter_from((space.0, page.0, from)).next();
+                found = next
+                    .map_err(failed)?
+                    .filter(|e| (e.space, e.page) == (space.0, page.0) && e.checkpoint < to);
+                if found.is_some() {
+                    break;
+                }
+            }
+            let until = found.map_or(to - 1, |e| e.checkpoint);
+            if let Some(hole) = set.hole(from, until) {
+                return Err(Failed::Hole(hole));
+            }
+            Ok(found.map(|e| PageVersion {
+                made: CheckpointId(e.checkpoint),
+                version: e.version,
+            }))
         })
     }
 

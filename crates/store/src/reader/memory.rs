@@ -1,10 +1,9 @@
 //! The memory of a process at a checkpoint.
 
 use super::Recording;
-use super::cache::CachedPacks;
 use crate::bytes::{Page, ZERO_PAGE};
 use crate::index::lookup::Failed;
-use crate::pack::decode::content;
+use crate::pack::decode::NoBases;
 use crate::{Error, VersionRef};
 use std::ops::Range;
 use std::sync::Arc;
@@ -149,11 +148,7 @@ impl<'a> Memory<'a> {
     /// # Errors
     /// If what it depends on is damaged.
     pub fn content(&self, version: VersionRef, out: &mut Page) -> Result<(), Error> {
-        let packs = CachedPacks {
-            log: &self.recording.log,
-            cache: &self.recording.packs,
-        };
-        content(&packs, version, out)
+        self.recording.content(version, &mut NoBases, out)
     }
 
     /// Reads bytes from any address, across pages.

@@ -14,6 +14,41 @@ pub struct Node {
     pub(super) depth: u16,
 }
 
+impl Node {
+    /// Calls `visit` with every part, this one first.
+    pub(super) fn each(&self, visit: &mut dyn FnMut(&Self)) {
+        visit(self);
+        match &self.kind {
+            Kind::Integer(_)
+            | Kind::Float(..)
+            | Kind::Char(_)
+            | Kind::Text(_)
+            | Kind::Bool(_)
+            | Kind::Path(_)
+            | Kind::Register(_)
+            | Kind::SizeOfType(_) => {}
+            Kind::Unary(_, a) | Kind::Cast(_, a) | Kind::Member(a, _) | Kind::Ask(_, a) => {
+                a.each(visit);
+            }
+            Kind::Binary(_, a, b) | Kind::Index(a, b) => {
+                a.each(visit);
+                b.each(visit);
+            }
+            Kind::Choice(a, b, c) => {
+                a.each(visit);
+                b.each(visit);
+                c.each(visit);
+            }
+            Kind::Slice(a, from, to) => {
+                a.each(visit);
+                for end in [from, to].into_iter().flatten() {
+                    end.each(visit);
+                }
+            }
+        }
+    }
+}
+
 /// What a part of an expression is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {

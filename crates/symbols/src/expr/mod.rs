@@ -70,6 +70,24 @@ impl Expr {
     }
 }
 
+impl Expr {
+    /// Whether a name in it is that of a local variable or an argument of the scope's frame.
+    pub fn names_locals(&self, scope: &crate::value::Scope<'_>) -> bool {
+        let mut found = false;
+        self.root.each(&mut |node| {
+            if let Kind::Path(path) = &node.kind
+                && path.file.is_none()
+                && !path.global
+                && let [name] = path.segments.as_slice()
+            {
+                // One whose place cannot be told is one, too.
+                found |= !matches!(crate::variables::local(scope, name), Ok(None));
+            }
+        });
+        found
+    }
+}
+
 impl std::str::FromStr for Expr {
     type Err = SyntaxError;
 

@@ -68,6 +68,9 @@ pub(super) fn resolve(path: &Path, scope: &Scope<'_>) -> Result<Thing, String> {
     {
         return Ok(Thing::Type(ty));
     }
+    if let Some(why) = placeless(path, scope) {
+        return Err(why);
+    }
     let mut message = format!("nothing is called `{}`", path.text());
     if modules(scope).next().is_none() {
         message.push_str(" (no module has debug information)");
@@ -334,6 +337,30 @@ fn symbol(path: &Path, scope: &Scope<'_>) -> Option<Value> {
     })
 }
 
+/// Why a variable that the debug information knows of has no value.
+fn placeless(path: &Path, scope: &Scope<'_>) -> Option<String> {
+    let mut declared = false;
+    for whole in [true, false] {
+        for (loaded, catalog) in modules(scope) {
+            for found in places(loaded, catalog, path, What::Variable, whole) {
+                if !found.declaration {
+                    return Some(format!(
+                        "`{}` has no place in memory: it was optimised away",
+                        path.text()
+                    ));
+                }
+                declared = true;
+            }
+        }
+    }
+    declared.then(|| {
+        format!(
+            "`{}` is only declared; no module with debug information says where it is",
+            path.text()
+        )
+    })
+}
+
 /// A name that differs in case only, or ends as the one that was not found.
 fn alike(path: &Path, scope: &Scope<'_>) -> Option<String> {
     let wanted = path.segments.last()?.to_lowercase();
@@ -445,10 +472,7 @@ pub(crate) fn completed(ty: &Type, scope: &Scope<'_>) -> Type {
     };
     let name = name.to_owned();
     modules(scope)
-        .find_map(|(loaded, catalog)| {
-            let die = catalog.full_type(&loaded.module, &name)?;
-            Some(load(&loaded.module, die))
-        })
+        .find_map(|(loaded, _)| Type::defined(&loaded.module, &name))
         .unwrap_or(bare)
 }
 

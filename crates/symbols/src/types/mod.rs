@@ -329,8 +329,19 @@ impl Type {
     fn complete(&self) -> Option<Self> {
         let module = self.module.as_ref()?;
         let name = self.data.name.as_deref()?;
-        let die = module.catalog()?.full_type(module, name)?;
-        Some(load(module, die))
+        Self::defined(module, name)
+    }
+
+    /// The record or enum of a full name, where its module says what it holds. The name may also be
+    /// that of an alias, as in `typedef struct queue queue;`, which says no more.
+    pub(crate) fn defined(module: &Arc<Module>, name: &str) -> Option<Self> {
+        let whole = |ty: &Self| match ty.kind() {
+            Kind::Record(r) => !r.declaration,
+            Kind::Enumeration(e) => !e.declaration,
+            _ => false,
+        };
+        let mut found = module.catalog()?.full_types(name).into_iter();
+        found.find_map(|die| Some(load(module, die)).filter(whole))
     }
 
     /// Without `const` and `volatile` in front.

@@ -5,12 +5,15 @@
 
 pub mod memory;
 pub mod state;
+pub mod variables;
 
 pub use memory::{Bytes, HeapChange, HeapDifference, MemoryDifference, SizeClass};
 pub use state::{
     DescriptorChange, MappingChange, StateChange, ThreadChange, descriptors, mappings, state,
     threads,
 };
+
+pub use variables::{VariableChange, Variables, variables};
 
 use crate::Error;
 use crate::past::Past;

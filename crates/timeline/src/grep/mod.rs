@@ -2,9 +2,11 @@
 //!
 //! Goes through time once. At the first moment every page with content is searched; after it, at
 //! each checkpoint, the pages that got a new version, and those that were mapped anew. So each
-//! version of a page is decoded and searched once, in the order in which versions were stored, which
-//! is the order in which reading them is cheap. What stands across the border of two pages is found
-//! from the end of one and the beginning of the other. An interval is told when it ends.
+//! version of a page is decoded and searched once. That is done for a stretch of time page by page,
+//! because versions of a page stand on few others of it, which may be as old as the recording: read in
+//! the order of time, each of them would be looked for again for every page that is written at random.
+//! What stands across the border of two pages is found from the end of one and the beginning of the
+//! other. An interval is told when it ends.
 
 mod needle;
 
@@ -12,14 +14,19 @@ pub use needle::{Hits, Needle};
 
 use crate::Error;
 use crate::past::{Kind, PAGE, Page, Past, kind_in};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use stillframe_image::{AddressSpace, CheckpointId, Mapping, PAGE_SIZE, PageNumber};
-use stillframe_store::{PageVersion, VersionRef};
+use stillframe_store::{Bases, PageVersion, VersionRef};
 
-/// Versions whose places are held at once: 24 bytes each.
+/// Most versions searched at once: 48 bytes each.
 const BATCH: u64 = 1 << 20;
+/// At first it is so many, so that what is near the beginning is told soon; then four times as many
+/// each time.
+const SOON: u64 = 1 << 14;
+/// Contents of a page kept while its versions are read.
+const CONTENTS: usize = 8;
 
 /// Where bytes stood, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,6 +122,7 @@ pub fn grep_by(
         open: BTreeMap::new(),
         borders: BTreeMap::new(),
         touched: BTreeSet::new(),
+        contents: Contents::default(),
     };
     search.begin(first)?;
     let mut end = first;
@@ -150,6 +158,61 @@ struct Search<'s, 'a> {
     borders: BTreeMap<(PageNumber, u16), usize>,
     /// Pages whose border with the next page has to be looked at.
     touched: BTreeSet<PageNumber>,
+    contents: Contents,
+}
+
+/// A version of a page that became visible at a position.
+struct Entry {
+    at: usize,
+    page: PageNumber,
+    version: PageVersion,
+    /// What it shows, once it was searched; nothing, mostly.
+    hits: Option<Box<Hits>>,
+    /// It is all zeros.
+    zero: bool,
+}
+
+/// Contents of the page whose versions are read: the oldest goes first.
+#[derive(Default)]
+struct Contents {
+    page: PageNumber,
+    held: VecDeque<(VersionRef, Box<Page>)>,
+}
+
+impl Contents {
+    /// Another page shares nothing with the one before.
+    fn turn_to(&mut self, page: PageNumber) {
+        if self.page != page {
+            self.page = page;
+            self.held.clear();
+        }
+    }
+}
+
+impl Bases for Contents {
+    fn find(&mut self, version: VersionRef, out: &mut Page) -> bool {
+        let Some(at) = self.held.iter().position(|(v, _)| *v == version) else {
+            return false;
+        };
+        // What is of use stays.
+        if let Some(held) = self.held.remove(at) {
+            *out = *held.1;
+            self.held.push_back(held);
+        }
+        true
+    }
+
+    fn keep(&mut self, version: VersionRef, content: &Page) {
+        let mut place = match self.held.len() < CONTENTS {
+            true => Box::new([0; PAGE_SIZE]),
+            false => match self.held.pop_front() {
+                Some((_, place)) => place,
+                None => return,
+            },
+        };
+        *place = *content;
+        self.held.push_back((version, place));
+    }
 }
 
 /// A stretch of captured memory of one generation in one mapping.
@@ -233,32 +296,25 @@ impl Search<'_, '_> {
         let mut from = past.id(first).0 + 1;
         let end = past.id(last).0;
         let per_checkpoint = self.versions / (end + 1).max(1) + 1;
+        let mut many = batch.min(SOON);
         while from <= end {
             let to = from
-                .saturating_add((batch / per_checkpoint).max(1))
+                .saturating_add((many / per_checkpoint).max(1))
                 .min(end + 1);
+            many = many.saturating_mul(4).min(batch);
             // What removed checkpoints made belongs to the first one after them that remains, which
             // must be told of in one go.
             let to = past.recording().next_remaining(CheckpointId(to - 1)).0 + 1;
-            let mut entries: Vec<(usize, PageNumber, PageVersion)> = Vec::new();
-            let pages = PageNumber(0)..PageNumber(u64::MAX);
-            let range = CheckpointId(from)..CheckpointId(to);
-            past.recording()
-                .each_version(past.space(), pages, range, &mut |entry| {
-                    match entry {
-                        None => entries.clear(),
-                        Some((page, version)) => {
-                            entries.push((past.position(version.made), page, version));
-                        }
-                    }
-                    Ok(true)
-                })?;
+            let mut entries = self.entries(from, to)?;
+            if !self.search(&mut entries)? {
+                return Ok(past.position(CheckpointId(from)).saturating_sub(1));
+            }
             // Stable: of several versions of a page at a position the last counts.
-            entries.sort_by_key(|(at, page, _)| (*at, *page));
-            let mut rest = &entries[..];
+            entries.sort_by_key(|e| (e.at, e.page));
+            let mut rest = &mut entries[..];
             let window_end = past.position(CheckpointId(to)).min(last + 1);
             loop {
-                let version_at = rest.first().map_or(usize::MAX, |(at, ..)| *at);
+                let version_at = rest.first().map_or(usize::MAX, |e| e.at);
                 let at = version_at.min(layout_end + 1);
                 if at >= window_end {
                     break;
@@ -269,10 +325,10 @@ impl Search<'_, '_> {
                     other = self.relayout(at)?;
                     layout_end = past.layout_until(at)?;
                 }
-                let n = rest.partition_point(|(p, ..)| *p == at);
-                let (now, later) = rest.split_at(n);
+                let n = rest.partition_point(|e| e.at == at);
+                let (now, later) = rest.split_at_mut(n);
                 rest = later;
-                self.versions_at(now, &mut other)?;
+                self.versions_at(now, &mut other);
                 self.without_version(other)?;
                 self.settle();
                 if self.stopped {
@@ -284,29 +340,91 @@ impl Search<'_, '_> {
         Ok(last)
     }
 
-    /// The versions of a moment. Takes the pages that have one out of `other`.
-    fn versions_at(
+    /// The versions that checkpoints `from` to before `to` made, by page and then by time.
+    fn entries(&self, from: u64, to: u64) -> Result<Vec<Entry>, Error> {
+        let past = self.past;
+        let mut entries: Vec<Entry> = Vec::new();
+        let pages = PageNumber(0)..PageNumber(u64::MAX);
+        let range = CheckpointId(from)..CheckpointId(to);
+        past.recording()
+            .each_version(past.space(), pages, range, &mut |entry| {
+                match entry {
+                    None => entries.clear(),
+                    Some((page, version)) => entries.push(Entry {
+                        at: past.position(version.made),
+                        page,
+                        version,
+                        hits: None,
+                        zero: version.version.is_zero(),
+                    }),
+                }
+                Ok(true)
+            })?;
+        Ok(entries)
+    }
+
+    /// Searches versions; whether to go on.
+    fn search(&mut self, entries: &mut [Entry]) -> Result<bool, Error> {
+        for n in 0..entries.len() {
+            let after = entries.get(n + 1).map(|e| (e.at, e.page));
+            let Some(entry) = entries.get_mut(n) else {
+                break;
+            };
+            // Of several at a position the last counts.
+            let over = entry.at > *self.past.life().end();
+            if over || entry.zero || after == Some((entry.at, entry.page)) {
+                continue;
+            }
+            // What no moment shows may be gone with the checkpoint that made it.
+            match self.past.kind(entry.page, entry.at)? {
+                Kind::Memory(Some(since)) if since <= entry.version.made => {}
+                _ => continue,
+            }
+            let mut bytes = [0; PAGE_SIZE];
+            self.bytes(entry.page, entry.version.version, &mut bytes)?;
+            let hits = self.needle.search(&bytes);
+            entry.zero = self.edges && bytes == [0; PAGE_SIZE];
+            entry.hits = (!hits.is_empty()).then(|| Box::new(hits));
+            if !self.counted() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The bytes of a version of a page.
+    fn bytes(
         &mut self,
-        now: &[(usize, PageNumber, PageVersion)],
-        other: &mut BTreeSet<PageNumber>,
+        page: PageNumber,
+        version: VersionRef,
+        out: &mut Page,
     ) -> Result<(), Error> {
-        for (i, (_, page, version)) in now.iter().enumerate() {
-            if now.get(i + 1).is_some_and(|(_, next, _)| next == page) {
+        self.contents.turn_to(page);
+        let recording = self.past.recording();
+        recording.content(version, &mut self.contents, out)?;
+        self.contents.keep(version, out);
+        Ok(())
+    }
+
+    /// The versions of a moment. Takes the pages that have one out of `other`.
+    fn versions_at(&mut self, now: &mut [Entry], other: &mut BTreeSet<PageNumber>) {
+        for n in 0..now.len() {
+            let after = now.get(n + 1).map(|e| e.page);
+            let Some(entry) = now.get_mut(n) else { break };
+            if after == Some(entry.page) {
                 continue;
             }
             // Made in memory that is gone, or that the checkpoint does not show.
-            let visible = match kind_in(&self.layout, *page) {
-                Kind::Memory(Some(since)) => since <= version.made,
+            let visible = match kind_in(&self.layout, entry.page) {
+                Kind::Memory(Some(since)) => since <= entry.version.made,
                 _ => false,
             };
             if visible {
-                other.remove(page);
-                if !self.version(*page, version.version)? {
-                    break;
-                }
+                other.remove(&entry.page);
+                let hits = entry.hits.take().map_or_else(Hits::default, |h| *h);
+                self.show(entry.page, hits, entry.zero);
             }
         }
-        Ok(())
     }
 
     /// Pages that are other memory than before and have no version.
@@ -356,11 +474,8 @@ impl Search<'_, '_> {
             self.show(page, Hits::default(), true);
             return Ok(true);
         }
-        let (recording, space) = (self.past.recording(), self.past.space());
-        let id = self.past.id(self.at);
-        let memory = recording.memory_in(id, space, Arc::clone(&self.layout));
         let mut bytes = [0; PAGE_SIZE];
-        memory.content(version, &mut bytes)?;
+        self.bytes(page, version, &mut bytes)?;
         Ok(self.searched(page, &bytes))
     }
 
@@ -385,10 +500,15 @@ impl Search<'_, '_> {
     }
 
     fn searched(&mut self, page: PageNumber, bytes: &Page) -> bool {
-        self.searched += 1;
         let hits = self.needle.search(bytes);
         let zero = self.edges && *bytes == [0; PAGE_SIZE];
         self.show(page, hits, zero);
+        self.counted()
+    }
+
+    /// One more page was searched; whether to go on.
+    fn counted(&mut self) -> bool {
+        self.searched += 1;
         if self.searched.is_multiple_of(256) {
             let progress = Progress {
                 searched: self.searched,

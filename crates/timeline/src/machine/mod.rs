@@ -38,10 +38,9 @@ impl Machine {
         }
     }
 
-    /// The same for a newer reading of the same recording: what is loaded stays loaded.
-    #[must_use]
-    pub fn renewed(self, recording: Arc<Recording>) -> Self {
-        Self { recording, ..self }
+    /// Takes a newer reading of the same recording: what is loaded stays loaded.
+    pub fn renew(&mut self, recording: Arc<Recording>) {
+        self.recording = recording;
     }
 
     /// The recording.

@@ -27,6 +27,7 @@ pub fn run(args: &DebugArgs) -> anyhow::Result<u8> {
         process: args.process.process,
         pid: args.process.pid,
         force: args.force,
+        debug_dirs: args.debug_dirs.clone(),
         ..Launch::default()
     };
     let Some(address) = &args.listen else {

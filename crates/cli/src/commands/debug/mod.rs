@@ -31,6 +31,7 @@ pub fn run(args: &DebugArgs) -> anyhow::Result<u8> {
     let settings = Settings {
         recording: opened.path,
         force: args.force,
+        debug_dirs: args.debug_dirs.clone(),
     };
     let server = Server::new(opened.recording, opened.id, process, settings).map_err(failed)?;
     if args.stdio {

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use stillframe_image::Mapping;
 use stillframe_store::Moment;
 use stillframe_timeline::diff::{
-    self, DescriptorChange, Differences, HeapChange, MappingChange, ThreadChange,
+    self, DescriptorChange, Differences, HeapChange, MappingChange, ThreadChange, VariableChange,
+    Variables,
 };
 use stillframe_timeline::machine::Options;
 use stillframe_timeline::{Machine, Past};
@@ -26,7 +27,8 @@ const SHOWN: usize = 20;
 pub fn run(args: &DiffArgs) -> anyhow::Result<u8> {
     let opened = open::moment(&args.old)?;
     let later = later(args, &opened.path)?;
-    let machine = Machine::new(Arc::new(opened.recording), Options::default());
+    let options = Options::with_directories(args.directories.iter().cloned());
+    let machine = Machine::new(Arc::new(opened.recording), options);
     let recording = machine.recording();
     let second = recording.resolve(&later)?;
     let everything = AskArgs {
@@ -55,21 +57,24 @@ pub fn run(args: &DiffArgs) -> anyhow::Result<u8> {
         }
     }
     let mut control = Control::new("comparing", None)?;
-    let found = diff::diff(&past, (a, b), &mut |done, all| {
+    let mut found = diff::diff(&past, (a, b), &mut |done, all| {
         (0..16).all(|_| control.go_on(done, all, "pages"))
     })?;
+    // What has a name and a type is told by that, and the rest as bytes.
+    let mut named = diff::variables(&machine, &past, (a, b), &found.memory.stretches)?;
+    found.memory.stretches = std::mem::take(&mut named.rest);
     let places = (
         Places::new(&machine, &past, a)?,
         Places::new(&machine, &past, b)?,
     );
     let code = control.finish()?;
     if args.json {
-        output::json(&Document::new(&past, (a, b), &found, &places))?;
+        output::json(&Document::new(&past, (a, b), &found, &named, &places))?;
         return Ok(code);
     }
     let mut out = output::stdout();
     let shown = if args.all { usize::MAX } else { SHOWN };
-    print(&mut out, &past, (a, b), &found, &places, shown)?;
+    print(&mut out, &past, (a, b), (&found, &named), &places, shown)?;
     out.flush()?;
     Ok(code)
 }
@@ -131,7 +136,7 @@ fn print(
     out: &mut impl Write,
     past: &Past<'_>,
     (a, b): (usize, usize),
-    found: &Differences,
+    (found, named): (&Differences, &Variables),
     places: &(Places<'_>, Places<'_>),
     shown: usize,
 ) -> io::Result<()> {
@@ -177,6 +182,8 @@ fn print(
             ""
         }
     )?;
+    let more = named.more_changes;
+    some(out, "variables", &named.changes, shown, more, variable_line)?;
     let rows = byte_rows(found, places);
     some(out, "bytes", &rows, shown, memory.more_stretches, |row| {
         format!(
@@ -217,6 +224,17 @@ fn print(
         }
     }
     Ok(())
+}
+
+fn variable_line(change: &VariableChange) -> String {
+    let text = |t: &str| output::printable(t.as_bytes()).into_owned();
+    format!(
+        "{:<40} {}  {} -> {}",
+        text(&change.path),
+        text(&change.type_name),
+        text(&change.old),
+        text(&change.new)
+    )
 }
 
 fn signed(old: u64, new: u64) -> i128 {
@@ -413,8 +431,21 @@ struct MemoryEntry {
     differing_bytes: u64,
     new_pages: u64,
     gone_pages: u64,
+    variables: Vec<VariableEntry>,
+    more_variables: u64,
     stretches: Vec<ByteRow>,
     more_stretches: u64,
+}
+
+/// A part of a variable, in the words of the program.
+#[derive(Serialize)]
+struct VariableEntry {
+    path: String,
+    #[serde(rename = "type")]
+    type_name: String,
+    address: String,
+    old: String,
+    new: String,
 }
 
 #[derive(Serialize)]
@@ -451,6 +482,7 @@ impl Document {
         past: &Past<'_>,
         (a, b): (usize, usize),
         found: &Differences,
+        named: &Variables,
         places: &(Places<'_>, Places<'_>),
     ) -> Self {
         let memory = &found.memory;
@@ -517,6 +549,18 @@ impl Document {
                 differing_bytes: memory.differing_bytes,
                 new_pages: memory.new_pages,
                 gone_pages: memory.gone_pages,
+                variables: named
+                    .changes
+                    .iter()
+                    .map(|v| VariableEntry {
+                        path: v.path.clone(),
+                        type_name: v.type_name.clone(),
+                        address: format!("{:#x}", v.address),
+                        old: v.old.clone(),
+                        new: v.new.clone(),
+                    })
+                    .collect(),
+                more_variables: named.more_changes,
                 stretches: byte_rows(found, places),
                 more_stretches: memory.more_stretches,
             },

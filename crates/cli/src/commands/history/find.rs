@@ -8,6 +8,7 @@ use crate::open;
 use serde::Serialize;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use stillframe_timeline::expression;
 use stillframe_timeline::find::{self, Checked, Halves, Stretch};
 use stillframe_timeline::machine::Options;
 use stillframe_timeline::writes::last_writes;
@@ -51,7 +52,7 @@ pub fn run(args: &FindArgs) -> anyhow::Result<u8> {
         find_writes(args, &past, stretch, range, &mut control)?;
     } else {
         let text = args.expression.as_deref().unwrap_or_default();
-        let condition = question::condition(&machine, text, &args.scope)?;
+        let condition = expression::condition(&machine, text, question::seen(&args.scope))?;
         find_truth(args, &past, &condition, range, &mut control)?;
     }
     let found = control.printed() > 0;

@@ -7,12 +7,14 @@ use crate::exit::{Code, fail};
 use crate::{open, output};
 use serde::Serialize;
 use std::sync::Arc;
+use stillframe_timeline::expression;
 use stillframe_timeline::machine::Options;
 use stillframe_timeline::{Answer, Direction, Machine, Number, Past, Step, Walk};
 
 /// An answer in JSON: a value, or why there is none.
 #[derive(Serialize)]
 pub struct Shown {
+    /// All of it, up to 1 MiB; the table has the beginning.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     /// Absent unless it is a number that JSON can hold exactly.
@@ -27,7 +29,7 @@ impl Shown {
     pub fn of(answer: Option<&Answer>) -> Self {
         match answer {
             Some(Answer::Value(value)) => Self {
-                text: Some(value.text.clone()),
+                text: Some(value.whole.as_ref().unwrap_or(&value.text).clone()),
                 number: value.number.and_then(exact),
                 missing: None,
             },
@@ -85,7 +87,7 @@ pub fn run(args: &HistoryArgs) -> anyhow::Result<u8> {
     let machine = Machine::new(Arc::clone(&recording), options);
     let range = range(&recording, &args.ask)?;
     let past = past(&recording, &args.ask.process, &range)?;
-    let question = question::value(&machine, &args.expression, &args.scope)?;
+    let question = expression::value(&machine, &args.expression, question::seen(&args.scope))?;
     let direction = if args.backward {
         Direction::Backward
     } else {

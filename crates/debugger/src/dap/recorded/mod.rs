@@ -49,6 +49,9 @@ pub fn serve(
             (launch.process, launch.pid) = (defaults.process, defaults.pid);
         }
         launch.force |= defaults.force;
+        launch
+            .debug_dirs
+            .extend(defaults.debug_dirs.iter().cloned());
         let fresh = Opened::new(&launch)?;
         if opened.set(fresh).is_err() {
             return Err(Failure::told(

@@ -5,6 +5,7 @@ use super::{Recorded, registers};
 use std::sync::Arc;
 use stillframe_image::SpaceId;
 use stillframe_symbols::expr::{self, Expr};
+use stillframe_symbols::globals::globals;
 use stillframe_symbols::unwind::{self, Frame, Limits};
 use stillframe_symbols::variables::locals;
 use stillframe_symbols::{Fault, NoRegisters, Program, Scope, Style, Value};
@@ -30,6 +31,8 @@ pub enum Group {
     Arguments,
     /// What it made.
     Locals,
+    /// What its unit has outside of functions.
+    Globals,
     /// The processor's.
     Registers,
 }
@@ -105,6 +108,7 @@ impl Recorded<'_> {
             ));
         }
         scopes.push(group(ScopeKind::Locals, Group::Locals, Some(locals)));
+        scopes.push(group(ScopeKind::Globals, Group::Globals, None));
         scopes.push(group(ScopeKind::Registers, Group::Registers, None));
         Ok(scopes)
     }
@@ -121,6 +125,17 @@ impl Recorded<'_> {
                 let stack = self.stack_of(*frame)?;
                 let registers = stack.frame(frame.level).map(|f| &f.registers);
                 Ok(registers.map_or_else(Vec::new, |r| cut(registers::items(r))))
+            }
+            Node::Scope(frame, Group::Globals) => {
+                let id = *frame;
+                self.within(Some(id), |scope| {
+                    let all = globals(scope).into_iter();
+                    let items = all.map(|g| {
+                        let path = Some(g.expression);
+                        item(scope, &g.name, &g.value, path, Some(id), page.hex)
+                    });
+                    cut(items.collect())
+                })
             }
             Node::Scope(frame, group) => {
                 let (id, arguments) = (*frame, *group == Group::Arguments);
@@ -344,6 +359,7 @@ impl<'m> InCall<'m> {
         content.extend(value.bytes(&scope).unwrap_or_default());
         Ok(Answer::Value(stillframe_timeline::Value {
             text,
+            whole: None,
             number: None,
             content,
         }))

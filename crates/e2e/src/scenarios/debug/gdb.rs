@@ -9,9 +9,9 @@ use std::ffi::OsString;
 use std::path::Path;
 
 /// No GDB: the scenario does not run.
-const NO_GDB: &str = "no gdb on this machine";
+pub(super) const NO_GDB: &str = "no gdb on this machine";
 
-fn args(first: OsString, commands: &[&str]) -> Vec<OsString> {
+pub(super) fn args(first: OsString, commands: &[&str]) -> Vec<OsString> {
     let mut all: Vec<OsString> = vec![first, "--batch".into()];
     for text in commands {
         all.extend(["--command".into(), (*text).into()]);
@@ -22,7 +22,7 @@ fn args(first: OsString, commands: &[&str]) -> Vec<OsString> {
 }
 
 /// The number after the last ` = ` of the first line after a mark.
-fn value_after(text: &str, mark: &str) -> Result<i64> {
+pub(super) fn value_after(text: &str, mark: &str) -> Result<i64> {
     let line = format!("\n{text}")
         .split(&format!("\n{mark}\n"))
         .nth(1)
@@ -542,4 +542,64 @@ pub fn tree(_: &Length) -> Result<Outcome> {
         "{err}"
     );
     passed(format!("processes {}", tree.processes.len()))
+}
+
+pub fn exec(_: &Length) -> Result<Outcome> {
+    if place::program("gdb").is_none() {
+        return skip(NO_GDB);
+    }
+    let dir = place::scratch()?;
+    let out = still::fresh(dir.path(), "run.still");
+    let cmd: Vec<OsString> = ["sh", "-c", "sleep 0.5; exec sleep 0.7"]
+        .map(OsString::from)
+        .to_vec();
+    let mut recorder = still::record(dir.path(), &["--hz", "50"], &out, &cmd)?;
+    still::ended_with(&mut recorder, 0, PATIENCE)?;
+    let recording = still::open(&out)?;
+    let program = |row: &stillframe_store::Row| -> Option<Vec<u8>> {
+        let image = recording
+            .process(row.id, stillframe_image::SpaceId(0))
+            .ok()?;
+        (!image.threads.is_empty()).then_some(image.process.executable)
+    };
+    // The first checkpoint of the shell, and one of what it became.
+    let rows = recording.rows();
+    let of: Vec<(u64, Vec<u8>)> = rows
+        .iter()
+        .filter_map(|r| Some((r.id.0, program(r)?)))
+        .filter(|(_, path)| path.ends_with(b"sh") || path.ends_with(b"sleep"))
+        .collect();
+    let (first, before) = of.first().context("no shell")?;
+    let (later, after) = of
+        .iter()
+        .find(|(_, path)| path != before)
+        .context("no exec was recorded")?;
+    let (said, err) = debug(
+        dir.path(),
+        &args(
+            still::moment(&out, &first.to_string()),
+            &[
+                "stepi",
+                &format!("goto {later}"),
+                "print $checkpoint",
+                &format!("goto {first}"),
+                "print $checkpoint",
+            ],
+        ),
+    )?;
+    let both = format!("{said}\n-- stderr:\n{err}");
+    let name = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+    let (before, after) = (name(before), name(after));
+    in_order(
+        &both.replace("-- stderr:", ""),
+        &[&format!("$1 = {later}"), &format!("$2 = {first}")],
+    )
+    .with_context(|| both.clone())?;
+    for (now, then) in [(&after, &before), (&before, &after)] {
+        ensure!(
+            both.contains(&format!("runs {now}, and not {then}")),
+            "not told that {now} runs: {both}"
+        );
+    }
+    passed(format!("{before} became {after} by checkpoint {later}"))
 }

@@ -4,6 +4,7 @@
 mod gdb;
 mod hostile;
 mod lldb;
+mod questions;
 
 use crate::process::{self, PATIENCE, Running, wait_for};
 use crate::{Scenario, place, still};
@@ -19,6 +20,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "debug::session",
         about: "GDB opens a moment, watches, goes back and forth, changes threads, and leaves",
         run: gdb::session,
+    },
+    Scenario {
+        name: "debug::questions",
+        about: "GDB's monitor commands ask the past: history, find, running, as the recording has it",
+        run: questions::questions,
     },
     Scenario {
         name: "debug::listen",
@@ -44,6 +50,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "debug::tree",
         about: "each process of a tree can be debugged",
         run: gdb::tree,
+    },
+    Scenario {
+        name: "debug::exec",
+        about: "where the process runs another program than before, GDB's user is told",
+        run: gdb::exec,
     },
     Scenario {
         name: "debug::lldb",

@@ -1,9 +1,11 @@
 //! `monitor` commands: what debuggers have no command for.
 
+mod ask;
+mod running;
+
 use super::Error;
 use super::link::Link;
 use super::session::{Session, console};
-use super::travel::Past as _;
 use std::fmt::Write as _;
 use std::time::Duration;
 use stillframe_image::{SpaceId, signal};
@@ -19,22 +21,28 @@ monitor goto MOMENT         go to 42, 12.5s, -3s, first, last, crash, exit, a ta
                             +N and -N count checkpoints from here
 monitor checkpoints [N]     the N moments before and after this one (10)
 monitor bookmark NAME       names this moment, as still tag does; goto NAME comes back to it
-monitor running FROM TO     go to the next moment at which a thread executes in these addresses
-monitor running-back FROM TO  the same, backwards
+monitor history EXPR        each change of an expression, or of bytes (u32@0x404010, 0x404010:8)
+monitor find COND           go to the next moment at which this begins to hold; find-back: to the
+                            previous one; find --all lists every stretch over which it holds
+                            All three take, in front: --from MOMENT, --to MOMENT, --limit N (200),
+                            --thread TID, --frame N or --function NAME (whose locals are seen);
+                            history also --backward
+monitor running FUNCTION    go to the next moment at which a thread executes a function, inlined
+                            ones included; FROM TO: in these addresses. running-back: backwards
 monitor processes           the processes at this moment
 monitor process N           which process the next connection is to have
-After goto, running and running-back the debugger has to be told: stepi does that, and then only
+After goto, find and running the debugger has to be told: stepi does that, and then only
 arrives. `still debug` sets up GDB so that it happens by itself.
 Moving in time: stepi and reverse-stepi go by one checkpoint, continue and reverse-continue to the
 next at which something happens: a watched value differs, a thread stands at a breakpoint, a signal
 is fatal, the recording ends.
 ";
 
-/// Runs a command and sends what it says.
+/// Runs a command and sends what it says; whether the debugger still waits for the end.
 ///
 /// # Errors
 /// If the connection fails.
-pub fn run(session: &mut Session<'_>, command: &[u8], link: &mut Link) -> Result<(), Error> {
+pub fn run(session: &mut Session<'_>, command: &[u8], link: &mut Link) -> Result<bool, Error> {
     let command = String::from_utf8_lossy(command);
     let (name, rest) = match command.trim().split_once(char::is_whitespace) {
         Some((name, rest)) => (name, rest.trim()),
@@ -46,8 +54,11 @@ pub fn run(session: &mut Session<'_>, command: &[u8], link: &mut Link) -> Result
         "goto" => goto(session, rest),
         "checkpoints" => checkpoints(session, rest),
         "bookmark" => bookmark(session, rest),
-        "running" => running(session, rest, true, link),
-        "running-back" => running(session, rest, false, link),
+        "history" => ask::history(session, rest, link),
+        "find" => ask::find(session, rest, true, link),
+        "find-back" => ask::find(session, rest, false, link),
+        "running" => running::run(session, rest, true, link),
+        "running-back" => running::run(session, rest, false, link),
         "processes" => processes(session),
         "process" => process(session, rest),
         _ => Err(format!(
@@ -55,14 +66,27 @@ pub fn run(session: &mut Session<'_>, command: &[u8], link: &mut Link) -> Result
             name.chars().take(40).collect::<String>()
         )),
     };
-    match said {
-        Ok(text) => console(link, &text),
-        Err(why) => console(link, &format!("{why}\n")),
+    if link.abandoned() {
+        return Ok(false);
     }
+    match said {
+        Ok(text) => console(link, &text)?,
+        Err(why) => console(link, &format!("{why}\n"))?,
+    }
+    Ok(true)
 }
 
 fn shown(error: impl std::fmt::Display) -> String {
     error.to_string()
+}
+
+/// A text without what a terminal would take for a command.
+pub(super) fn plain(text: &str) -> String {
+    let tame = |c: char| match c.is_control() {
+        true => char::REPLACEMENT_CHARACTER,
+        false => c,
+    };
+    text.chars().map(tame).collect()
 }
 
 /// A moment in words.
@@ -223,53 +247,6 @@ fn checkpoints(session: &Session<'_>, rest: &str) -> Result<String, String> {
         );
     }
     Ok(out)
-}
-
-fn running(
-    session: &mut Session<'_>,
-    rest: &str,
-    forward: bool,
-    link: &mut Link,
-) -> Result<String, String> {
-    let wrong = || "running needs two addresses, FROM and TO: monitor running 0x401000 0x401080";
-    let mut words = rest.split_whitespace();
-    let mut address = || {
-        let word = words.next()?;
-        match word.strip_prefix("0x") {
-            Some(digits) => u64::from_str_radix(digits, 16).ok(),
-            None => word.parse().ok(),
-        }
-    };
-    let (Some(from), Some(to)) = (address(), address()) else {
-        return Err(wrong().to_owned());
-    };
-    let scene = &session.scene;
-    let at = scene.row();
-    let rows: Box<dyn Iterator<Item = usize>> = if forward {
-        Box::new(at + 1..=*scene.lives().end())
-    } else {
-        Box::new((*scene.lives().start()..at).rev())
-    };
-    for (n, row) in rows.enumerate() {
-        if n % 64 == 63 && link.interrupted() {
-            return Err(format!(
-                "interrupted after {n} checkpoints; nothing found so far"
-            ));
-        }
-        let counters = scene.counters(row).map_err(shown)?;
-        let found = counters.iter().find(|(_, pc)| (from..to).contains(pc));
-        if let Some(&(tid, pc)) = found {
-            session.go(row).map_err(shown)?;
-            return Ok(format!(
-                "{}: thread {tid} is at {pc:#x}\n",
-                moment(&session.scene.listed())
-            ));
-        }
-    }
-    let side = if forward { "after" } else { "before" };
-    Err(format!(
-        "no thread executes between {from:#x} and {to:#x} at any checkpoint {side} this one"
-    ))
 }
 
 fn processes(session: &Session<'_>) -> Result<String, String> {
