@@ -14,7 +14,7 @@ struct shelf {
     union { uint32_t whole; float part; } mixed;
 };
 static struct shelf shelf;
-static const char *title = "none";
+const char *title = "none";
 int64_t untouched = 77;
 /* Odd while a step is being taken. */
 volatile uint64_t turns;

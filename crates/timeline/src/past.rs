@@ -29,8 +29,8 @@ const ENTRIES: usize = 2 << 20;
 /// Pages with versions looked up.
 const TRACKS: usize = 1 << 16;
 /// Versions of a page looked up one by one; whoever needs more gets all of them at once, which costs
-/// as much as some hundred.
-const FEW: u32 = 300;
+/// as much as some thousand in a long recording.
+const FEW: u32 = 1000;
 /// Decoded pages in each of two generations of the cache.
 const PAGES: usize = 2048;
 /// Positions whose mappings are kept at hand.

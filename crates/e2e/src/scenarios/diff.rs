@@ -118,7 +118,9 @@ fn variables(_: &Length) -> Result<Outcome> {
     expect("shelf.flags", "unsigned int", "3", "0");
     expect("shelf.kind", "unsigned int", "3", "8");
     expect("shelf.phase", "enum phase", "WARMING", "WORKING");
-    expect("shelf.mixed", "union", "whole = 3", "whole = 8");
+    // All members of a union lie in the same bytes.
+    expect("shelf.mixed.whole", "uint32_t", "3", "8");
+    expect("shelf.mixed.part", "float", "4.2", "1.1");
     expect("title", "const char *", "\"odd\"", "\"even\"");
     expect("turns", "uint64_t", "6", "16");
     expect("list", "struct node *", "0x", "0x");

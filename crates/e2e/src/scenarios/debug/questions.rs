@@ -84,6 +84,7 @@ pub fn questions(_: &Length) -> Result<Outcome> {
                 "monitor mark10",
                 "monitor history own",
                 "monitor mark11",
+                "thread 1",
                 "monitor mark0",
                 "monitor history account.balance",
                 "monitor mark1",
