@@ -152,7 +152,7 @@ pub fn random<const N: usize>() -> Result<[u8; N], Error> {
 }
 
 /// Names that a recording may have at its top.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 9] = [
     header::NAME,
     LOCK,
     "log",
@@ -161,6 +161,8 @@ pub const NAMES: [&str; 8] = [
     "objects",
     ledger::NAME,
     control::NAME,
+    // Where the recorder is asked for a rollback.
+    "rollback",
 ];
 
 /// The names in the objects folder that are objects.
