@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use stillframe_image::{CheckpointId, FileContent, PAGE_SIZE, PageNumber, SpaceId, WrittenFile};
-use stillframe_linux::files::written::Facts;
+use stillframe_linux::files::written::{self, Facts};
 use stillframe_store::{Error, Writer};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -133,20 +133,24 @@ impl Keeper {
             Content::Refused(why) => Ok(known.left(why)),
             _ if full => Ok(known.left(FULL.to_owned())),
             Content::Unknown => Ok(FileContent::Unknown),
-            Content::Hash(source) => Ok(hash(&source, facts)),
+            // In this thread, because opening may wait for a server.
+            Content::Hash(held) => Ok(match written::open_held(&held, false) {
+                Ok(source) => hash(&source, facts),
+                Err(_) => FileContent::Unknown,
+            }),
             Content::Copy(bytes) => known.put(file, &Source::Bytes(&bytes), budget, now, sink),
             Content::Clone(clone) => known.put(file, &Source::File(&clone), budget, now, sink),
-            Content::Later {
-                file: source,
-                stores,
-            } => known
-                .put(file, &Source::File(&source), budget, now, sink)
-                .map(|kept| match kept {
-                    FileContent::Kept { since } if stores || changed(&source, facts) => {
-                        FileContent::Torn { since }
-                    }
-                    other => other,
-                }),
+            Content::Later { held, stores } => match written::open_held(&held, false) {
+                Err(error) => Ok(known.left(format!("it cannot be read: {error}"))),
+                Ok(source) => known
+                    .put(file, &Source::File(&source), budget, now, sink)
+                    .map(|kept| match kept {
+                        FileContent::Kept { since } if stores || changed(&source, facts) => {
+                            FileContent::Torn { since }
+                        }
+                        other => other,
+                    }),
+            },
         };
         known.content = match put {
             Ok(content) => content,

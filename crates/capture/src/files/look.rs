@@ -35,6 +35,8 @@ pub struct Look {
     known: HashMap<(u32, u64), SpaceId>,
     next: u32,
     hashed: Option<Instant>,
+    /// Whether the file systems met so far are local, by device.
+    local: HashMap<(u32, u32), bool>,
     /// Numbers of files that are watched no more, to be forgotten by the keeper.
     dropped: Vec<SpaceId>,
 }
@@ -44,6 +46,9 @@ struct Watched {
     space: SpaceId,
     held: OwnedFd,
     readable: Option<File>,
+    /// Whether this machine alone answers for it, so that it can be read in the stop: the server of
+    /// another one may be slow, or even be the target, and then we would wait for each other.
+    local: bool,
     path: Vec<u8>,
     facts: Facts,
     open: bool,
@@ -65,6 +70,7 @@ impl Look {
             known: HashMap::new(),
             next: FILE_SPACES,
             hashed: None,
+            local: HashMap::new(),
             dropped: Vec::new(),
         }
     }
@@ -87,7 +93,7 @@ impl Look {
                 Some(at) => Some(at),
                 None => {
                     let held = written::hold_descriptor(via, descriptor.fd).ok();
-                    let at = held.and_then(|held| self.watch(held, &descriptor.target));
+                    let at = held.and_then(|held| self.watch(via, held, &descriptor.target));
                     if let Some(file) = at.and_then(|at| self.files.get(at)) {
                         self.known.insert(key, file.space);
                     }
@@ -107,11 +113,14 @@ impl Look {
             let same =
                 |f: &Watched| (f.facts.device, f.facts.inode) == (mapping.device, mapping.inode);
             let position = self.files.iter().position(same).or_else(|| {
+                if !self.is_local(via, mapping.device) {
+                    return None;
+                }
                 let path = Path::new(std::ffi::OsStr::from_bytes(&mapping.name));
                 let held = written::hold(path).ok()?;
                 let facts = Facts::of(&held).ok()?;
                 ((facts.device, facts.inode) == (mapping.device, mapping.inode))
-                    .then(|| self.watch(held, &mapping.name))?
+                    .then(|| self.watch(via, held, &mapping.name))?
             });
             if let Some(file) = position.and_then(|at| self.files.get_mut(at)) {
                 (file.open, file.mapped) = (true, true);
@@ -123,8 +132,16 @@ impl Look {
         self.files.binary_search_by_key(&space, |f| f.space).ok()
     }
 
+    /// Whether a file system that a process sees is local.
+    fn is_local(&mut self, via: u32, device: (u32, u32)) -> bool {
+        *self
+            .local
+            .entry(device)
+            .or_insert_with(|| written::is_local(via, device))
+    }
+
     /// Begins to watch a file, or finds that it is watched. `None` if it is none to be watched.
-    fn watch(&mut self, held: OwnedFd, path: &[u8]) -> Option<usize> {
+    fn watch(&mut self, via: u32, held: OwnedFd, path: &[u8]) -> Option<usize> {
         let facts = Facts::of(&held).ok()?;
         if !facts.is_regular() {
             return None;
@@ -135,12 +152,14 @@ impl Look {
         if self.files.len() >= MAX_FILES || self.next == u32::MAX {
             return None;
         }
+        let local = self.is_local(via, facts.device);
         let space = SpaceId(self.next);
         self.next += 1;
         self.files.push(Watched {
             space,
             held,
             readable: None,
+            local,
             path: undeleted(path).to_vec(),
             facts,
             open: true,
@@ -263,8 +282,8 @@ impl Watched {
         if !due || self.mapped || self.leased || self.facts.size > HASHED {
             return Content::Unknown;
         }
-        match written::open_held(&self.held, false) {
-            Ok(file) => Content::Hash(file),
+        match self.held.try_clone() {
+            Ok(held) => Content::Hash(held),
             Err(_) => Content::Unknown,
         }
     }
@@ -276,6 +295,9 @@ impl Watched {
         }
         if self.facts.size > LARGEST {
             return Content::Refused("it is too large".to_owned());
+        }
+        if !self.local {
+            return self.later();
         }
         if self.readable.is_none() {
             match written::open_held(&self.held, false) {
@@ -301,9 +323,14 @@ impl Watched {
                 Err(error) => Content::Refused(format!("it cannot be read: {error}")),
             };
         }
-        match readable.try_clone() {
-            Ok(file) => Content::Later {
-                file,
+        self.later()
+    }
+
+    /// To be read while the target runs.
+    fn later(&self) -> Content {
+        match self.held.try_clone() {
+            Ok(held) => Content::Later {
+                held,
                 stores: self.mapped,
             },
             Err(error) => Content::Refused(format!("it cannot be read: {error}")),

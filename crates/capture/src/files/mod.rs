@@ -14,6 +14,7 @@ pub mod keeper;
 pub mod look;
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use stillframe_image::WrittenFile;
 use stillframe_linux::files::written::Facts;
 
@@ -70,13 +71,13 @@ pub enum Content {
     /// The file itself, to be read while the target runs. `stores`: the target has it mapped, so that
     /// a change in the meantime need not show.
     Later {
-        /// Open for reading.
-        file: File,
+        /// The file.
+        held: OwnedFd,
         /// Whether writes may not show in size and times.
         stores: bool,
     },
     /// To be hashed, if it is still the same.
-    Hash(File),
+    Hash(OwnedFd),
     /// It cannot be had, for this reason.
     Refused(String),
 }

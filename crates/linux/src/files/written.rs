@@ -117,6 +117,38 @@ pub fn hold(path: &Path) -> Result<OwnedFd> {
         .map_err(|e| Error::syscall("open", Target::Path(path.display().to_string()), e))
 }
 
+/// Whether a file system that process `pid` has mounted is this machine's own: reading it asks no
+/// server, on another machine or in another process. What is not found is not.
+pub fn is_local(pid: u32, device: (u32, u32)) -> bool {
+    let mounts = std::fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let kind = mounts
+        .split(|b| *b == b'\n')
+        .find_map(|line| kind_of_mount(line, device));
+    kind.is_some_and(|kind| {
+        let served: [&[u8]; 8] = [
+            b"fuse",
+            b"nfs",
+            b"cifs",
+            b"smb",
+            b"9p",
+            b"ceph",
+            b"afs",
+            b"virtiofs",
+        ];
+        !served.iter().any(|s| kind.starts_with(s))
+    })
+}
+
+/// The kind of file system in a line of mountinfo, if it is that of a device: `36 35 98:0 /mnt1
+/// /mnt2 rw master:1 - ext3 /dev/root rw`.
+fn kind_of_mount(line: &[u8], device: (u32, u32)) -> Option<&[u8]> {
+    let mut fields = line.split(|b| *b == b' ');
+    let wanted = format!("{}:{}", device.0, device.1);
+    (fields.nth(2)? == wanted.as_bytes()).then_some(())?;
+    fields.find(|f| *f == b"-")?;
+    fields.next()
+}
+
 /// Opens a file that is held, whatever its name means by now. Neither waits nor becomes a terminal.
 ///
 /// # Errors
@@ -171,6 +203,19 @@ mod tests {
         file.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(&bytes, b"second");
         assert!(hold(&dir.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn file_systems_of_others_are_told() {
+        let line = b"36 35 0:98 /mnt1 /mnt2 rw,noatime master:1 shared:2 - fuse.sshfs x rw";
+        assert_eq!(kind_of_mount(line, (0, 98)), Some(&b"fuse.sshfs"[..]));
+        assert_eq!(kind_of_mount(line, (0, 9)), None);
+        assert_eq!(kind_of_mount(b"", (0, 0)), None);
+        assert_eq!(kind_of_mount(b"1 2 0:98 - ", (0, 98)), Some(&b""[..]));
+        let us = std::process::id();
+        let proc = Facts::named(Path::new("/proc")).unwrap();
+        assert!(is_local(us, proc.device));
+        assert!(!is_local(us, (4095, 1)));
     }
 
     #[test]
