@@ -240,6 +240,10 @@ pub(super) fn descriptors(wanted: &Wanted, out: &mut Findings) {
 pub(super) fn gaps(wanted: &Wanted, out: &mut Findings) {
     for process in &wanted.checkpoint.processes {
         for gap in &process.gaps {
+            // The kernel's own, which every process has anew.
+            if gap.subject.contains("[vvar") || gap.subject.contains("[vsyscall]") {
+                continue;
+            }
             out.warn(
                 "gap",
                 format!("{}, {}", subject(process), gap.subject),
