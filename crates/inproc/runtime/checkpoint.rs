@@ -10,6 +10,7 @@
 use crate::state::{self, DEPTH, Frame, Thread, me};
 use crate::{blocks, granule, log, sys, thread};
 use core::arch::global_asm;
+use core::arch::x86_64::__m128i;
 use core::mem::offset_of;
 
 pub const TAKEN: i32 = 0;
@@ -168,13 +169,17 @@ unsafe extern "C" fn begin(fp: usize, t: *mut Thread, frame: *mut Frame) -> i32 
                 return refuse(t, refusal::MEMORY);
             }
             (*frame).anchor = end;
-            // The stack is aligned to words; a frame has a few dozen of them.
-            let (from, to) = (sp as *const u64, (*t).stack as *mut u64);
+            // A frame has a few dozen words, and an even number of them or one more.
+            let (from, to) = (sp, (*t).stack);
             let words = bytes / 8;
             let mut i = 0;
-            while i < words {
-                to.add(i).write(from.add(i).read());
-                i += 1;
+            while i + 16 <= bytes {
+                let two = ((from + i) as *const __m128i).read_unaligned();
+                ((to + i) as *mut __m128i).write_unaligned(two);
+                i += 16;
+            }
+            if i + 8 <= bytes {
+                *((to + i) as *mut u64) = *((from + i) as *const u64);
             }
             (*t).stack += words * 8;
         } else {
@@ -182,9 +187,10 @@ unsafe extern "C" fn begin(fp: usize, t: *mut Thread, frame: *mut Frame) -> i32 
         }
         (*frame).new = (*t).new;
         (*frame).gone = (*t).gone;
-        (*frame).locks = (*t).locks;
+        if granule::THREADS {
+            (*frame).locks = (*t).locks;
+        }
         (*frame).mask = (*t).mask;
-        (*frame).conflicts = (*t).conflicts;
         (*t).depth += 1;
         (*t).next = frame.add(1);
         (*t).checkpoints += 1;
@@ -248,7 +254,9 @@ pub unsafe fn roll_back(t: *mut Thread, reason: i32, fault: usize, sp: usize) ->
         let (stack, bytes) = ((*frame).stack, (*t).stack - (*frame).stack);
         end(t, frame);
         blocks::roll_back(t, (*frame).new, (*frame).gone);
-        thread::unlock(t, (*frame).locks);
+        if granule::THREADS {
+            thread::unlock(t, (*frame).locks);
+        }
         (*t).rollbacks += 1;
         (*t).reason = reason;
         (*t).fault = fault;
@@ -279,7 +287,9 @@ pub unsafe fn commit(t: *mut Thread) {
         end(t, frame);
         if outer == 0 {
             blocks::commit(t);
-            (*t).locks = (*t).locks_base;
+            if granule::THREADS {
+                (*t).locks = (*t).locks_base;
+            }
             (*t).recoveries = 0;
         }
         (*t).busy = 0;

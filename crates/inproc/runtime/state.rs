@@ -36,7 +36,6 @@ pub struct Frame {
     pub gone: usize,
     pub locks: usize,
     pub mask: u64,
-    pub conflicts: u64,
 }
 
 #[repr(C, align(64))]
