@@ -9,6 +9,7 @@
 mod chunks;
 mod control;
 mod courtesy;
+mod descriptions;
 mod engine;
 mod error;
 mod files;

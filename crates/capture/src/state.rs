@@ -6,13 +6,15 @@
 //! always inside a boundary; the checkpoint says as of when.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use stillframe_image::{
     AltStack, CheckpointId, Descriptors, Gap, IntervalTimer, Process, ProcessImage, RobustList,
     Rseq, SigInfo, SignalAction, Thread,
 };
-use stillframe_linux::Result;
+use stillframe_linux::{Error, Result};
 use stillframe_linux::inject::Injector;
+use stillframe_linux::objects::Door;
 use stillframe_linux::proc::fds::{Depth, Fds};
 use stillframe_linux::proc::{identity, process};
 use stillframe_linux::tracee::Halt;
@@ -30,6 +32,9 @@ pub struct State {
     known: HashMap<u32, Known>,
     fds: Fds,
     descriptors: Descriptors,
+    /// The way to the descriptors, and whether any were opened or closed since the last boundary.
+    door: Option<Door>,
+    descriptors_moved: bool,
     process: Process,
     read_at: Option<Instant>,
     injected: Injected,
@@ -70,6 +75,8 @@ impl State {
             known: HashMap::new(),
             fds: Fds::open(pid)?,
             descriptors: Descriptors::default(),
+            door: Door::open(pid).ok(),
+            descriptors_moved: false,
             process: process::read(pid)?,
             read_at: None,
             injected: Injected::default(),
@@ -217,7 +224,8 @@ impl State {
         } else {
             Depth::Moving
         };
-        let _ = self.fds.refresh(&mut self.descriptors, depth)?;
+        let change = self.fds.refresh(&mut self.descriptors, depth)?;
+        self.descriptors_moved = change.opened > 0 || change.closed > 0;
         if due {
             self.read_at = Some(Instant::now());
             let mut read = process::read(self.via)?;
@@ -266,6 +274,37 @@ impl State {
     /// Descriptors as last read.
     pub const fn descriptors(&self) -> &Descriptors {
         &self.descriptors
+    }
+
+    /// Numbers of descriptors that are new since the boundary before, ascending.
+    pub fn opened(&self) -> &[u32] {
+        self.fds.opened()
+    }
+
+    /// Whether descriptors were opened or closed since the boundary before.
+    pub const fn descriptors_moved(&self) -> bool {
+        self.descriptors_moved
+    }
+
+    /// A copy of a descriptor.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub fn take_descriptor(&self, fd: u32) -> Result<OwnedFd> {
+        match &self.door {
+            Some(door) => door.take(fd),
+            None => Err(Error::ProcessGone(self.pid)),
+        }
+    }
+
+    /// The thread through which /proc is read.
+    pub const fn via(&self) -> u32 {
+        self.via
+    }
+
+    /// The foreground process group of the controlling terminal, 0 without one.
+    pub fn foreground(&self) -> u32 {
+        identity::foreground(self.via)
     }
 
     /// Process-wide state as last read.

@@ -5,6 +5,7 @@ use crate::descriptor::Descriptors;
 use crate::file::WrittenFile;
 use crate::ids::SpaceId;
 use crate::mapping::AddressSpace;
+use crate::objects::Objects;
 use crate::process::Process;
 use crate::thread::Thread;
 use crate::tree::{Node, Tree};
@@ -38,6 +39,8 @@ pub struct ProcessImage {
     pub threads: Vec<Thread>,
     /// Descriptors.
     pub descriptors: Descriptors,
+    /// What stands behind them.
+    pub objects: Objects,
     /// Process-wide state.
     pub process: Process,
     /// What was not captured.

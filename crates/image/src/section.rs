@@ -6,7 +6,9 @@
 
 use crate::file::{self, MAX_FILES, WrittenFile};
 use crate::tree::{MAX_PROCESSES, TreeError};
-use crate::{Account, AddressSpace, Descriptors, Gap, Point, Process, SpaceId, Thread, Tree};
+use crate::{
+    Account, AddressSpace, Descriptors, Gap, Objects, Point, Process, SpaceId, Thread, Tree,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Most points in one checkpoint.
@@ -32,13 +34,15 @@ pub enum SectionKind {
     Account = 7,
     /// `Vec<`[`Point`]`>` of the checkpoint.
     Points = 8,
+    /// [`Objects`] of a process.
+    Objects = 9,
     /// `Vec<`[`WrittenFile`]`>` of the checkpoint.
     Files = 10,
 }
 
 impl SectionKind {
     /// All kinds, in their order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Space,
         Self::Threads,
         Self::Descriptors,
@@ -47,16 +51,18 @@ impl SectionKind {
         Self::Tree,
         Self::Account,
         Self::Points,
+        Self::Objects,
         Self::Files,
     ];
 
     /// Those of which each process has one.
-    pub const OF_PROCESS: [Self; 5] = [
+    pub const OF_PROCESS: [Self; 6] = [
         Self::Space,
         Self::Threads,
         Self::Descriptors,
         Self::Process,
         Self::Gaps,
+        Self::Objects,
     ];
 
     /// Those of which a checkpoint has one.
@@ -64,7 +70,7 @@ impl SectionKind {
 
     /// Whether it may be missing, and then says nothing.
     pub const fn may_be_absent(self) -> bool {
-        matches!(self, Self::Files)
+        matches!(self, Self::Objects | Self::Files)
     }
 
     /// From its number on disk.
@@ -183,6 +189,9 @@ impl Section for Vec<Thread> {
 impl Section for Descriptors {
     const KIND: SectionKind = SectionKind::Descriptors;
 }
+impl Section for Objects {
+    const KIND: SectionKind = SectionKind::Objects;
+}
 impl Section for Process {
     const KIND: SectionKind = SectionKind::Process;
 }
@@ -283,11 +292,12 @@ mod tests {
         }
         assert!(all.is_sorted());
         assert!(all.is_sorted_by_key(|k| k.to_u64()));
-        for wrong in [0, 9, 11, 256, 1 << 40 | 1, u64::MAX] {
+        for wrong in [0, 11, 256, 1 << 40 | 1, u64::MAX] {
             assert_eq!(SectionKey::from_u64(wrong), None);
         }
         let mut kinds = SectionKind::OF_PROCESS.to_vec();
         kinds.extend(SectionKind::OF_CHECKPOINT);
+        kinds.sort_unstable();
         assert_eq!(kinds, SectionKind::ALL);
     }
 

@@ -18,6 +18,7 @@ pub mod host;
 pub mod inject;
 pub mod launch;
 pub mod memory;
+pub mod objects;
 pub mod pagemap;
 pub mod proc;
 pub mod ptrace;

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use stillframe_image::section::{Section, SectionKey, SectionKind};
 use stillframe_image::{
-    Account, AddressSpace, CheckpointId, Descriptors, Gap, Point, Process, Thread, Tree,
+    Account, AddressSpace, CheckpointId, Descriptors, Gap, Objects, Point, Process, Thread, Tree,
     WrittenFile,
 };
 

@@ -123,6 +123,7 @@ impl Engine {
         }
         let full = self.pipeline.files_are_full();
         let files = self.look.take(special, full);
+        self.descriptions.update(&self.members, special);
         let mut points = Vec::new();
         for member in self.members.iter().filter(|m| m.stands) {
             if let Some(mut process) = halt.process(member.pid) {
@@ -249,7 +250,7 @@ impl Engine {
             hot.unprotected += concluded.unprotected;
             hot.hits += concluded.hits;
             hot.misses += concluded.misses;
-            processes.push(member.image());
+            processes.push(member.image(self.descriptions.of(member.pid)));
         }
         self.ledger.account().hot = hot;
         let checkpoint = Checkpoint {

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::points::Points;
 use crate::space::Space;
 use crate::state::State;
-use stillframe_image::{Gap, ProcessImage, SpaceId};
+use stillframe_image::{Gap, Objects, ProcessImage, SpaceId, objects};
 use stillframe_linux::tracee::Family;
 
 /// What is kept of one recorded process.
@@ -60,8 +60,10 @@ impl Member {
         Ok(())
     }
 
-    /// As the checkpoint just made holds it.
-    pub fn image(&self) -> ProcessImage {
+    /// As the checkpoint just made holds it. `objects`: what stands behind its descriptors.
+    pub fn image(&self, objects: Objects) -> ProcessImage {
+        let mut gaps = self.gaps();
+        objects::gaps(self.state.descriptors(), &objects, &mut gaps);
         ProcessImage {
             id: self.space.id(),
             parent: self.parent,
@@ -69,7 +71,8 @@ impl Member {
             threads: self.state.threads().to_vec(),
             descriptors: self.state.descriptors().clone(),
             process: self.state.process().clone(),
-            gaps: self.gaps(),
+            gaps,
+            objects,
         }
     }
 

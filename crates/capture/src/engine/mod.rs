@@ -13,10 +13,12 @@ mod boundary;
 mod member;
 mod setup;
 
+pub use member::Member;
 pub use setup::Prepared;
 
 use crate::Error;
 use crate::control::Cost;
+use crate::descriptions::Descriptions;
 use crate::files::Look;
 use crate::ledger::{Ledger, nanos};
 use crate::options::{Options, Precopy};
@@ -26,7 +28,6 @@ use crate::strategy::Strategy;
 use crate::tracker::Trackers;
 use boundary::Made;
 use crossbeam_channel::Receiver;
-use member::Member;
 use std::num::NonZero;
 use std::time::{Duration, Instant};
 use stillframe_image::account::{SkipReason, StopKind};
@@ -74,6 +75,7 @@ pub struct Engine {
     trackers: Trackers,
     /// The processes recorded, in the order in which they became known.
     members: Vec<Member>,
+    descriptions: Descriptions,
     /// Number of the next process that becomes known.
     next_space: u32,
     pipeline: Pipeline,
@@ -124,6 +126,7 @@ impl Engine {
             family,
             trackers,
             members,
+            descriptions: Descriptions::default(),
             next_space: next_space.unwrap_or(0),
             pipeline,
             pace: Pace::default(),

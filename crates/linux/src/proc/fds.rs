@@ -17,15 +17,19 @@ use stillframe_image::{Descriptor, DescriptorKind, Descriptors};
 /// line's end.
 const DETAIL_LIMIT: usize = 1 << 20;
 
+/// Bytes of fdinfo from which on a watch list is not read at every boundary: about a hundred and
+/// fifty entries, which take the kernel a tenth of a millisecond.
+pub const LONG_DETAIL: usize = 16 << 10;
+
 /// Most fdinfo files kept open: they are descriptors of ours.
 const KEPT_LIMIT: usize = 256;
 
 /// How much [`Fds::refresh`] asks about descriptors that still refer to the same thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Offsets, flags and sizes of files, and counters of eventfds and timerfds. What can go stale:
-    /// status flags of sockets, pipes and terminals (O_NONBLOCK set later), the watch lists of
-    /// epoll and inotify, the mask of a signalfd.
+    /// Offsets, flags and sizes of files, counters of eventfds and timerfds, masks, and watch lists of
+    /// epoll and inotify up to [`LONG_DETAIL`]. What can go stale: status flags of sockets, pipes and
+    /// terminals (O_NONBLOCK set later), and longer watch lists.
     Moving,
     /// All of fdinfo of all descriptors.
     Everything,
@@ -63,6 +67,8 @@ pub struct Fds {
     /// order. Such a file shows whatever has that number when it is read, and reading it again
     /// saves opening it, the dearest part.
     kept: Vec<(u32, OwnedFd)>,
+    /// Numbers that the last refresh found new, ascending.
+    opened: Vec<u32>,
 }
 
 impl Fds {
@@ -87,6 +93,7 @@ impl Fds {
             link: vec![0; libc::PATH_MAX as usize + 64],
             info: Vec::new(),
             kept: Vec::new(),
+            opened: Vec::new(),
         })
     }
 
@@ -112,6 +119,7 @@ impl Fds {
     /// If the process is gone; `known` is then partly updated.
     pub fn refresh(&mut self, known: &mut Descriptors, depth: Depth) -> Result<FdsChange> {
         self.list()?;
+        self.opened.clear();
         let mut change = FdsChange::default();
         let mut at = 0;
         for position in 0..self.numbers.len() {
@@ -135,6 +143,7 @@ impl Fds {
                         known.open[at] = new;
                         change.opened += 1;
                         change.closed += 1;
+                        self.opened.push(number.value);
                     }
                     Updated::Gone => continue,
                 }
@@ -149,12 +158,18 @@ impl Fds {
             if let Some(new) = self.describe(&number, length)? {
                 known.open.insert(at, new);
                 change.opened += 1;
+                self.opened.push(number.value);
                 at += 1;
             }
         }
         change.closed += u32::try_from(known.open.len() - at).unwrap_or(u32::MAX);
         known.open.truncate(at);
         Ok(change)
+    }
+
+    /// Numbers that the last [`Fds::refresh`] found new, or found to mean something else, ascending.
+    pub fn opened(&self) -> &[u32] {
+        &self.opened
     }
 
     /// Lists the open numbers, in ascending order.
@@ -213,7 +228,8 @@ impl Fds {
     }
 
     fn update(&mut self, number: &Number, known: &mut Descriptor, depth: Depth) -> Result<Updated> {
-        if !moves(&known.kind) && depth == Depth::Moving {
+        let moves = moves(&known.kind) && known.detail.len() <= LONG_DETAIL;
+        if !moves && depth == Depth::Moving {
             return Ok(Updated::Same);
         }
         let mut changed = false;
@@ -443,6 +459,9 @@ fn moves(kind: &DescriptorKind) -> bool {
             | DescriptorKind::BlockDevice
             | DescriptorKind::EventFd
             | DescriptorKind::TimerFd
+            | DescriptorKind::SignalFd
+            | DescriptorKind::Epoll
+            | DescriptorKind::Inotify
     )
 }
 

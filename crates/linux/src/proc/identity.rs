@@ -13,6 +13,18 @@ pub fn arguments(pid: u32) -> Result<Vec<u8>> {
     text::read(pid, "cmdline")
 }
 
+/// The foreground process group of a process's controlling terminal; 0 if it has none or is gone.
+pub fn foreground(pid: u32) -> u32 {
+    let text = text::read(pid, "stat").unwrap_or_default();
+    // Fields by their number in proc_pid_stat(5): the name is the second, the group the eighth.
+    let name_ends = text.iter().rposition(|b| *b == b')').unwrap_or(0);
+    let field = fields(text.get(name_ends + 1..).unwrap_or_default()).nth(5);
+    field
+        .and_then(decimal)
+        .and_then(|n| u32::try_from(n).ok())
+        .unwrap_or(0)
+}
+
 /// The auxiliary vector, raw: pairs of 8-byte words.
 ///
 /// # Errors

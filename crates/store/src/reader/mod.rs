@@ -27,8 +27,8 @@ use stillframe_image::file::FILE_SPACES;
 use stillframe_image::section::{Section, SectionKey, SectionKind};
 use stillframe_image::tree::Node;
 use stillframe_image::{
-    Account, AddressSpace, Checkpoint, CheckpointId, Marks, PageNumber, Point, ProcessImage,
-    SpaceId, Thread, Tree, WrittenFile,
+    Account, AddressSpace, Checkpoint, CheckpointId, Marks, Objects, PageNumber, Point,
+    ProcessImage, SpaceId, Thread, Tree, WrittenFile,
 };
 
 /// Objects kept open.
@@ -258,6 +258,10 @@ impl Recording {
             descriptors: self.section(commit, id)?,
             process: self.section(commit, id)?,
             gaps: self.section(commit, id)?,
+            objects: match commit.section(SectionKey::of(id, SectionKind::Objects)) {
+                Some(_) => self.section(commit, id)?,
+                None => Objects::default(),
+            },
         })
     }
 

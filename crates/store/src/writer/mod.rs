@@ -29,7 +29,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use stillframe_image::file::FILE_SPACES;
 use stillframe_image::section::{Section, SectionKey, SectionKind};
-use stillframe_image::{Checkpoint, CheckpointId, PageNumber, SpaceId, Tick, WrittenFile};
+use stillframe_image::{
+    Checkpoint, CheckpointId, Objects, PageNumber, SpaceId, Tick, WrittenFile,
+};
 
 /// Limits and choices of a [`Writer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -556,6 +558,9 @@ fn encode_sections(checkpoint: &Checkpoint) -> Result<Vec<(SectionKey, Vec<u8>)>
             (key(SectionKind::Process), p.process.encode()?),
             (key(SectionKind::Gaps), p.gaps.encode()?),
         ]);
+        if p.objects != Objects::default() {
+            sections.push((key(SectionKind::Objects), p.objects.encode()?));
+        }
     }
     sections.sort_by_key(|(key, _)| *key);
     Ok(sections)
