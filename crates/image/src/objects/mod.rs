@@ -8,6 +8,7 @@
 //! it. What the kernel tells in `fdinfo` (counts, masks, timers, watch lists, locks) is kept as text in
 //! [`Descriptor::detail`](crate::Descriptor::detail); [`detail`] reads it.
 
+pub mod address;
 pub mod detail;
 mod gaps;
 
