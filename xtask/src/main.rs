@@ -21,6 +21,7 @@ cargo xtask COMMAND
   soak [NAME..] [--checkpoints N]  full-length bit-exactness and all other scenarios (hours)
   survive [--kills N]              kill recorders with SIGKILL at random instants
   torn [--cases N]                 open damaged recordings
+  support                          runs the matrix of states and writes docs/support.md from it
   cost [OPTIONS]                   `still bench capture OPTIONS`, optimised: what recording costs
   fuzz [TARGET] [--seconds N]      every fuzz target, or one, for N seconds (default 60)
 ";
@@ -45,6 +46,7 @@ fn run(mut args: Vec<OsString>) -> Result<ExitCode> {
         Some("test") => test(&args),
         Some("run") => scenarios("run", &args, false),
         Some(long @ ("soak" | "survive" | "torn")) => scenarios(long, &args, true),
+        Some("support") => support(),
         Some("cost") => cost(&args),
         Some("fuzz") => fuzz(&args),
         Some("help" | "--help" | "-h") => {
@@ -122,6 +124,21 @@ fn scenarios(command: &str, args: &[OsString], release: bool) -> Result<ExitCode
         .arg("--")
         .arg(command)
         .args(args)
+        .status()
+        .context("running cargo")?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs the matrix of states, which writes its table.
+fn support() -> Result<ExitCode> {
+    let status = cargo()
+        .args(["run", "--quiet", "-p", "stillframe-e2e", "--bin", "still-e2e"])
+        .args(["--", "run", "state::matrix"])
+        .env("STILL_WRITE_SUPPORT", "1")
         .status()
         .context("running cargo")?;
     Ok(if status.success() {

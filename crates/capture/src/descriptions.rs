@@ -98,9 +98,7 @@ impl Descriptions {
         }
         for visit in std::mem::take(&mut self.visits) {
             let member = members.iter().find(|m| m.pid == visit.pid);
-            if let Some((member, descriptor)) =
-                member.and_then(|m| Some((m, find(m, visit.fd)?)))
-            {
+            if let Some((member, descriptor)) = member.and_then(|m| Some((m, find(m, visit.fd)?))) {
                 self.look(member, descriptor, visit, members, slow);
             }
             self.visits.push(visit);
@@ -161,7 +159,10 @@ impl Descriptions {
             let fresh = member.state.opened();
             for descriptor in &member.state.descriptors().open {
                 let known = before.and_then(|p| {
-                    let at = p.opened.binary_search_by_key(&descriptor.fd, |o| o.fd).ok()?;
+                    let at = p
+                        .opened
+                        .binary_search_by_key(&descriptor.fd, |o| o.fd)
+                        .ok()?;
                     Some(p.opened.get(at)?.description)
                 });
                 let had = known.filter(|_| fresh.binary_search(&descriptor.fd).is_err());
@@ -194,7 +195,10 @@ impl Descriptions {
             }
             let mut taken = Vec::new();
             for group in groups(members, &places) {
-                let had = group.iter().filter_map(|p| p.had).find(|id| !taken.contains(id));
+                let had = group
+                    .iter()
+                    .filter_map(|p| p.had)
+                    .find(|id| !taken.contains(id));
                 let description = had.unwrap_or_else(|| self.number());
                 taken.push(description);
                 for place in group {
@@ -237,8 +241,8 @@ impl Descriptions {
                     continue;
                 };
                 let before = self.known.remove(&opened.description);
-                let fresh = before.is_none()
-                    || member.state.opened().binary_search(&opened.fd).is_ok();
+                let fresh =
+                    before.is_none() || member.state.opened().binary_search(&opened.fd).is_ok();
                 let found = match before {
                     Some(mut before) if !slow && !fresh => {
                         before.pid = member.pid;
@@ -411,11 +415,12 @@ fn read(
             capacity: pipe::capacity(&fd).unwrap_or(0),
             content,
         }),
-        DescriptorKind::Socket => {
-            State::Socket(Box::new(socket::read(&fd, descriptor.inode).unwrap_or_default()))
-        }
+        DescriptorKind::Socket => State::Socket(Box::new(
+            socket::read(&fd, descriptor.inode).unwrap_or_default(),
+        )),
         DescriptorKind::Terminal => {
-            let own = descriptor.target.starts_with(b"/dev/pts/") || descriptor.target == b"/dev/tty";
+            let own =
+                descriptor.target.starts_with(b"/dev/pts/") || descriptor.target == b"/dev/tty";
             State::Terminal(Terminal {
                 foreground: if own { member.state.foreground() } else { 0 },
                 master_of: detail::tty_index(&descriptor.detail),
@@ -472,10 +477,16 @@ fn look_memory(
     if memory.content.is_some() && *written == Some((size, modified)) {
         return;
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let age = now.as_nanos().saturating_sub(u128::from(modified.cast_unsigned()));
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let age = now
+        .as_nanos()
+        .saturating_sub(u128::from(modified.cast_unsigned()));
     let fd = member.state.take_descriptor(descriptor.fd);
-    memory.content = fd.and_then(|fd| memory::content(fd, size, MEMORY_LIMIT)).ok();
+    memory.content = fd
+        .and_then(|fd| memory::content(fd, size, MEMORY_LIMIT))
+        .ok();
     *written = (age > RACY.as_nanos()).then_some((size, modified));
 }
 
@@ -503,7 +514,10 @@ fn covered(members: &[Member], descriptor: &Descriptor, size: u64) -> bool {
 fn watches(member: &Member, descriptor: &Descriptor) -> Vec<Watch> {
     let mut guesses: Vec<PathBuf> = vec![path(&member.state.process().cwd)];
     for other in &member.state.descriptors().open {
-        if matches!(other.kind, DescriptorKind::Directory | DescriptorKind::Regular) {
+        if matches!(
+            other.kind,
+            DescriptorKind::Directory | DescriptorKind::Regular
+        ) {
             let own = path(&other.target);
             guesses.extend(own.parent().map(Path::to_path_buf));
             guesses.push(own);
@@ -524,4 +538,3 @@ fn path(bytes: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStrExt as _;
     PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
 }
-

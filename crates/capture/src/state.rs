@@ -12,12 +12,12 @@ use stillframe_image::{
     AltStack, CheckpointId, Descriptors, Gap, IntervalTimer, Process, ProcessImage, RobustList,
     Rseq, SigInfo, SignalAction, Thread,
 };
-use stillframe_linux::{Error, Result};
 use stillframe_linux::inject::Injector;
 use stillframe_linux::objects::Door;
 use stillframe_linux::proc::fds::{Depth, Fds};
 use stillframe_linux::proc::{identity, process};
 use stillframe_linux::tracee::Halt;
+use stillframe_linux::{Error, Result};
 
 /// How often state that changes seldom is read.
 const SLOW: Duration = Duration::from_secs(1);

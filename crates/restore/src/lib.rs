@@ -15,6 +15,7 @@ pub mod error;
 pub mod files;
 pub mod process;
 pub mod rollback;
+pub mod objects;
 pub mod source;
 pub mod space;
 pub mod threads;

@@ -30,6 +30,7 @@ pub mod signals;
 pub mod space;
 pub mod stacks;
 pub mod supervise;
+pub mod state;
 pub mod survive;
 pub mod torn;
 pub mod tree;
@@ -68,6 +69,7 @@ pub fn all() -> Vec<Scenario> {
         last_good::SCENARIOS,
         files::SCENARIOS,
         check::SCENARIOS,
+        state::SCENARIOS,
         bench::SCENARIOS,
         report::SCENARIOS,
         retention::SCENARIOS,

@@ -96,7 +96,9 @@ fn lines(detail: &[u8]) -> impl Iterator<Item = (&str, &str)> {
 }
 
 fn value<'a>(detail: &'a [u8], wanted: &str) -> Option<&'a str> {
-    lines(detail).find(|(key, _)| *key == wanted).map(|(_, v)| v)
+    lines(detail)
+        .find(|(key, _)| *key == wanted)
+        .map(|(_, v)| v)
 }
 
 fn hex(text: &str) -> Option<u64> {
@@ -116,7 +118,11 @@ fn word<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     let mut words = line.split_whitespace();
     while let Some(found) = words.next() {
         if let Some(rest) = found.strip_prefix(key).and_then(|w| w.strip_prefix(':')) {
-            return if rest.is_empty() { words.next() } else { Some(rest) };
+            return if rest.is_empty() {
+                words.next()
+            } else {
+                Some(rest)
+            };
         }
     }
     None
@@ -239,7 +245,8 @@ mod tests {
         );
         assert_eq!(eventfd(b"eventfd-count: zz\n"), None);
         assert_eq!(eventfd(b""), None);
-        let text = b"clockid: 1\nticks: 3\nsettime flags: 01\nit_value: (1, 500)\nit_interval: (0, 9)\n";
+        let text =
+            b"clockid: 1\nticks: 3\nsettime flags: 01\nit_value: (1, 500)\nit_interval: (0, 9)\n";
         assert_eq!(
             timerfd(text),
             Some(TimerFd {
@@ -258,7 +265,8 @@ mod tests {
 
     #[test]
     fn sets() {
-        let text = b"tfd:        5 events:       19 data: deadbeef00000005  pos:0 ino:61af sdev:7\n\
+        let text =
+            b"tfd:        5 events:       19 data: deadbeef00000005  pos:0 ino:61af sdev:7\n\
                      tfd:        6 events: 80000001 data:        6  pos:0 ino:f sdev:c\nnonsense\n";
         let all = epoll(text);
         assert_eq!(all.len(), 2);
@@ -272,13 +280,17 @@ mod tests {
             }
         );
         assert_eq!((all[1].fd, all[1].events), (6, 0x8000_0001));
-        let text = b"inotify wd:3 ino:9e7e sdev:800013 mask:800afce ignored_mask:0 fhandle-bytes:8 \
+        let text =
+            b"inotify wd:3 ino:9e7e sdev:800013 mask:800afce ignored_mask:0 fhandle-bytes:8 \
                      fhandle-type:1 f_handle:7e9e0000640d1b6d\n";
         let watches = inotify(text);
         assert_eq!(watches.len(), 1);
         assert_eq!((watches[0].wd, watches[0].inode), (3, 0x9e7e));
         assert_eq!(watches[0].mask, 0x0800_afce);
-        assert_eq!(watches[0].handle, [0x7e, 0x9e, 0, 0, 0x64, 0x0d, 0x1b, 0x6d]);
+        assert_eq!(
+            watches[0].handle,
+            [0x7e, 0x9e, 0, 0, 0x64, 0x0d, 0x1b, 0x6d]
+        );
         assert!(inotify(b"inotify wd:3\n").is_empty());
     }
 

@@ -47,11 +47,16 @@ pub fn gaps(descriptors: &Descriptors, objects: &Objects, gaps: &mut Vec<Gap>) {
             Some(State::Pipe(pipe)) => {
                 let missing = pipe.content.as_ref().map_or(0, |c| c.missing);
                 if missing > 0 {
-                    name(format!("{missing} bytes in the pipe are not captured: too many"));
+                    name(format!(
+                        "{missing} bytes in the pipe are not captured: too many"
+                    ));
                 }
             }
             Some(State::Socket(socket)) => {
-                if socket.domain != AF_UNIX && socket.role == Role::Connected && socket.kind == SOCK_STREAM {
+                if socket.domain != AF_UNIX
+                    && socket.role == Role::Connected
+                    && socket.kind == SOCK_STREAM
+                {
                     connections.push(descriptor.fd.to_string());
                 }
                 of_socket(socket, &mut name);
@@ -70,7 +75,9 @@ pub fn gaps(descriptors: &Descriptors, objects: &Objects, gaps: &mut Vec<Gap>) {
                 }
                 let unknown = inotify.watches.iter().filter(|w| w.path.is_none()).count();
                 if unknown > 0 {
-                    name(format!("what {unknown} of its watches are on could not be found out"));
+                    name(format!(
+                        "what {unknown} of its watches are on could not be found out"
+                    ));
                 }
             }
             _ => {}
@@ -89,7 +96,9 @@ fn of_kind(descriptor: &Descriptor, name: &mut impl FnMut(String)) {
         DescriptorKind::Fanotify | DescriptorKind::Userfaultfd | DescriptorKind::IoUring => {
             name(format!("{:?} cannot be made again", descriptor.kind));
         }
-        DescriptorKind::Other(kind) => name(format!("a descriptor of kind {kind} cannot be made again")),
+        DescriptorKind::Other(kind) => {
+            name(format!("a descriptor of kind {kind} cannot be made again"))
+        }
         DescriptorKind::CharDevice if !STATELESS.contains(&descriptor.target.as_slice()) => {
             name("what the device knows of its user is not captured".to_owned());
         }

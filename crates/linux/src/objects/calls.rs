@@ -333,3 +333,22 @@ pub(super) fn open_handle(mount: BorrowedFd<'_>, kind: i32, handle: &[u8]) -> Re
     };
     made("open_by_handle_at", result)
 }
+
+/// Runs `f` with SIGTTOU blocked in this thread.
+pub(super) fn without_sigttou<T>(f: impl FnOnce() -> T) -> T {
+    // SAFETY: an all-zero set is valid storage, and `sigemptyset` makes it a set.
+    let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
+    let mut blocked = before;
+    // SAFETY: both are sets of our own; the mask is this thread's only.
+    let changed = unsafe {
+        libc::sigemptyset(&raw mut blocked);
+        libc::sigaddset(&raw mut blocked, libc::SIGTTOU);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const blocked, &raw mut before) == 0
+    };
+    let result = f();
+    if changed {
+        // SAFETY: `before` was written by the call above.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
+    }
+    result
+}

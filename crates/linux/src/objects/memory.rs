@@ -58,7 +58,11 @@ pub fn make(name: &[u8], wanted: &Memory) -> Result<OwnedFd> {
         MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
     )
     .map_err(|e| Error::syscall("memfd_create", Target::Us, e))?;
-    put(fd.try_clone().map_err(|e| Error::syscall("dup", Target::Us, e))?, wanted)?;
+    put(
+        fd.try_clone()
+            .map_err(|e| Error::syscall("dup", Target::Us, e))?,
+        wanted,
+    )?;
     Ok(fd)
 }
 

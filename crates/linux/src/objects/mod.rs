@@ -81,11 +81,8 @@ pub fn flags(fd: impl AsFd) -> Result<u32> {
 }
 
 /// Status flags that fcntl can change.
-pub const SETTABLE: u32 = (libc::O_APPEND
-    | libc::O_ASYNC
-    | libc::O_DIRECT
-    | libc::O_NOATIME
-    | libc::O_NONBLOCK) as u32;
+pub const SETTABLE: u32 =
+    (libc::O_APPEND | libc::O_ASYNC | libc::O_DIRECT | libc::O_NOATIME | libc::O_NONBLOCK) as u32;
 
 /// Sets those of `flags` that can be changed later ([`SETTABLE`]).
 ///

@@ -24,7 +24,13 @@ pub fn capacity(fd: impl AsFd) -> Result<u32> {
 /// # Errors
 /// If more is in it, or it is more than an unprivileged user may have.
 pub fn set_capacity(fd: impl AsFd, bytes: u32) -> Result<()> {
-    calls::fcntl(fd.as_fd(), "fcntl F_SETPIPE_SZ", libc::F_SETPIPE_SZ, bytes.into()).map(drop)
+    calls::fcntl(
+        fd.as_fd(),
+        "fcntl F_SETPIPE_SZ",
+        libc::F_SETPIPE_SZ,
+        bytes.into(),
+    )
+    .map(drop)
 }
 
 /// A pipe of ours, to duplicate others into.
@@ -100,8 +106,8 @@ impl Ends {
         let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK | PipeFlags::DIRECT;
         // Packets that are read one by one stay apart; what is no packet is unaffected, because tee
         // takes the buffers as they are.
-        let (read, write) = rustix::pipe::pipe_with(flags)
-            .map_err(|e| Error::syscall("pipe2", Target::Us, e))?;
+        let (read, write) =
+            rustix::pipe::pipe_with(flags).map_err(|e| Error::syscall("pipe2", Target::Us, e))?;
         let got = match set_capacity(&write, capacity) {
             Ok(()) => self::capacity(&write)?,
             // Less than there may be: what does not fit is named.

@@ -29,16 +29,66 @@ const OPTIONS: &[(i32, i32, i32, i32)] = &[
     (libc::AF_INET6, 0, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
     (libc::AF_INET, 0, libc::IPPROTO_IP, libc::IP_TOS),
     (libc::AF_INET, 0, libc::IPPROTO_IP, libc::IP_TTL),
-    (libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_TCP, libc::TCP_NODELAY),
-    (libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
-    (libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
-    (libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
-    (libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT),
-    (libc::AF_INET6, libc::SOCK_STREAM, libc::IPPROTO_TCP, libc::TCP_NODELAY),
-    (libc::AF_INET6, libc::SOCK_STREAM, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
-    (libc::AF_INET6, libc::SOCK_STREAM, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
-    (libc::AF_INET6, libc::SOCK_STREAM, libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
-    (libc::AF_INET6, libc::SOCK_STREAM, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT),
+    (
+        libc::AF_INET,
+        libc::SOCK_STREAM,
+        libc::IPPROTO_TCP,
+        libc::TCP_NODELAY,
+    ),
+    (
+        libc::AF_INET,
+        libc::SOCK_STREAM,
+        libc::IPPROTO_TCP,
+        libc::TCP_KEEPIDLE,
+    ),
+    (
+        libc::AF_INET,
+        libc::SOCK_STREAM,
+        libc::IPPROTO_TCP,
+        libc::TCP_KEEPINTVL,
+    ),
+    (
+        libc::AF_INET,
+        libc::SOCK_STREAM,
+        libc::IPPROTO_TCP,
+        libc::TCP_KEEPCNT,
+    ),
+    (
+        libc::AF_INET,
+        libc::SOCK_STREAM,
+        libc::IPPROTO_TCP,
+        libc::TCP_DEFER_ACCEPT,
+    ),
+    (
+        libc::AF_INET6,
+        libc::SOCK_STREAM,
+        libc::IPPROTO_TCP,
+        libc::TCP_NODELAY,
+    ),
+    (
+        libc::AF_INET6,
+        libc::SOCK_STREAM,
+        libc::IPPROTO_TCP,
+        libc::TCP_KEEPIDLE,
+    ),
+    (
+        libc::AF_INET6,
+        libc::SOCK_STREAM,
+        libc::IPPROTO_TCP,
+        libc::TCP_KEEPINTVL,
+    ),
+    (
+        libc::AF_INET6,
+        libc::SOCK_STREAM,
+        libc::IPPROTO_TCP,
+        libc::TCP_KEEPCNT,
+    ),
+    (
+        libc::AF_INET6,
+        libc::SOCK_STREAM,
+        libc::IPPROTO_TCP,
+        libc::TCP_DEFER_ACCEPT,
+    ),
 ];
 
 fn number(fd: BorrowedFd<'_>, level: i32, name: i32) -> Result<i32> {
@@ -60,7 +110,8 @@ pub fn read(fd: impl AsFd, inode: u64) -> Result<Socket> {
         ..Socket::default()
     };
     for (domain, kind, level, name) in OPTIONS {
-        let fits = (*domain == 0 || *domain == socket.domain) && (*kind == 0 || *kind == socket.kind);
+        let fits =
+            (*domain == 0 || *domain == socket.domain) && (*kind == 0 || *kind == socket.kind);
         let mut value = [0; 16];
         if fits && let Ok(length) = calls::getsockopt(fd, *level, *name, &mut value) {
             let mut value = value[..length].to_vec();
@@ -86,7 +137,13 @@ pub fn read(fd: impl AsFd, inode: u64) -> Result<Socket> {
 /// If it is no socket.
 pub fn role(fd: impl AsFd, inode: u64, socket: &mut Socket) -> Result<()> {
     let fd = fd.as_fd();
-    let named = |address: Vec<u8>| if address.len() > 2 { address } else { Vec::new() };
+    let named = |address: Vec<u8>| {
+        if address.len() > 2 {
+            address
+        } else {
+            Vec::new()
+        }
+    };
     socket.local = named(calls::address(fd, Which::Own).unwrap_or_default());
     if number(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN).is_ok_and(|n| n != 0) {
         socket.role = Role::Listening(backlog(fd, socket, inode));
@@ -160,10 +217,11 @@ fn look(fd: BorrowedFd<'_>, socket: &mut Socket) -> Result<()> {
     let mut buffer = vec![0; 256 << 10];
     let mut total = 0;
     // Unless it asks for credentials, ancillary data means descriptors.
-    let credentials = socket
-        .options
-        .iter()
-        .any(|o| o.level == libc::SOL_SOCKET && o.name == libc::SO_PASSCRED && o.value.iter().any(|b| *b != 0));
+    let credentials = socket.options.iter().any(|o| {
+        o.level == libc::SOL_SOCKET
+            && o.name == libc::SO_PASSCRED
+            && o.value.iter().any(|b| *b != 0)
+    });
     for _ in 0..MESSAGES {
         let Some(seen) = calls::receive(fd, &mut buffer, true)? else {
             break;
@@ -184,7 +242,11 @@ fn look(fd: BorrowedFd<'_>, socket: &mut Socket) -> Result<()> {
                 last.ancillary |= ancillary;
             }
             _ => socket.queue.push(Message {
-                from: if seen.from.len() > 2 { seen.from } else { Vec::new() },
+                from: if seen.from.len() > 2 {
+                    seen.from
+                } else {
+                    Vec::new()
+                },
                 bytes: buffer[..length].to_vec(),
                 ancillary,
             }),
@@ -271,7 +333,8 @@ pub fn pair(domain: i32, kind: i32, protocol: i32) -> Result<[OwnedFd; 2]> {
 /// Sets the options that were read. One that cannot be set stays as it is: all of them tune.
 pub fn set_options(fd: impl AsFd, wanted: &Socket) {
     for option in &wanted.options {
-        if let Err(error) = calls::setsockopt(fd.as_fd(), option.level, option.name, &option.value) {
+        if let Err(error) = calls::setsockopt(fd.as_fd(), option.level, option.name, &option.value)
+        {
             tracing::debug!("option {}/{}: {error}", option.level, option.name);
         }
     }
@@ -377,7 +440,8 @@ fn loopback(wanted: &Socket) -> Result<OwnedFd> {
 /// Whether somebody listens at a unix address. An address that nobody answers at may be bound anew
 /// once its file is removed.
 pub fn answers(address: &[u8], kind: i32) -> bool {
-    calls::socket(libc::AF_UNIX, kind, 0).is_ok_and(|fd| calls::connect(fd.as_fd(), address).is_ok())
+    calls::socket(libc::AF_UNIX, kind, 0)
+        .is_ok_and(|fd| calls::connect(fd.as_fd(), address).is_ok())
 }
 
 /// The path of a raw unix address; `None` for an abstract or unnamed one, or another domain.

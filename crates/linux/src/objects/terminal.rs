@@ -31,12 +31,16 @@ pub fn read(fd: impl AsFd, into: &mut Terminal) -> Result<()> {
     Ok(())
 }
 
-/// Gives a terminal its settings and size.
+/// Gives a terminal its settings and size. Should it be our own and we in the background, we are not
+/// stopped for it.
 ///
 /// # Errors
 /// If it is no terminal.
 pub fn write(fd: impl AsFd, wanted: &Terminal) -> Result<()> {
-    let fd = fd.as_fd();
+    super::calls::without_sigttou(|| set(fd.as_fd(), wanted))
+}
+
+fn set(fd: std::os::fd::BorrowedFd<'_>, wanted: &Terminal) -> Result<()> {
     if wanted.settings.len() == SETTINGS {
         let mut settings = wanted.settings.clone();
         // SAFETY: it reads one `struct termios2`, 44 bytes.

@@ -33,7 +33,10 @@ fn pipes_are_read_and_left_as_they_are() {
     let mut tee = Tee::default();
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let capacity = pipe::capacity(&read).unwrap();
-    assert_eq!(tee.read(&read, capacity, false).unwrap(), Content::default());
+    assert_eq!(
+        tee.read(&read, capacity, false).unwrap(),
+        Content::default()
+    );
     let bytes: Vec<u8> = (0..capacity).map(|i| (i * 7) as u8).collect();
     rustix::io::write(&write, &bytes).unwrap();
     for _ in 0..2 {
@@ -62,7 +65,9 @@ fn packets_stay_apart() {
     for part in [&b"one"[..], b"fifteen", b"x"] {
         rustix::io::write(&write, part).unwrap();
     }
-    let content = tee.read(&read, pipe::capacity(&read).unwrap(), true).unwrap();
+    let content = tee
+        .read(&read, pipe::capacity(&read).unwrap(), true)
+        .unwrap();
     assert_eq!(content.packets, [3, 7, 1]);
     pipe::drain(&read).unwrap();
     pipe::fill(&write, &content).unwrap();
@@ -82,7 +87,10 @@ fn unix_sockets() {
     a.write_all(b"hello ").unwrap();
     a.write_all(b"world").unwrap();
     let mut socket = socket::read(&b, inode(&b)).unwrap();
-    assert_eq!((socket.domain, socket.kind), (libc::AF_UNIX, libc::SOCK_STREAM));
+    assert_eq!(
+        (socket.domain, socket.kind),
+        (libc::AF_UNIX, libc::SOCK_STREAM)
+    );
     assert_eq!(socket.role, Role::Connected);
     assert_eq!(socket.peer_inode, Some(inode(&a)));
     for _ in 0..2 {
@@ -119,7 +127,11 @@ fn got_pair() -> UnixStream {
 fn listeners_and_connections() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let read = socket::read(&listener, inode(&listener)).unwrap();
-    assert!(matches!(read.role, Role::Listening(n) if n >= 128), "{:?}", read.role);
+    assert!(
+        matches!(read.role, Role::Listening(n) if n >= 128),
+        "{:?}",
+        read.role
+    );
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let connected = socket::read(&client, 0).unwrap();
     assert_eq!(connected.role, Role::Connected);

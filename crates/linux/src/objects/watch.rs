@@ -20,7 +20,9 @@ pub fn path_of(watched: &Watched, guesses: &[&Path]) -> Option<Vec<u8>> {
     by_handle(watched).or_else(|| {
         let same = |path: &&&Path| {
             let found = std::fs::metadata(path).ok();
-            found.is_some_and(|m| m.ino() == watched.inode && kernel_device(m.dev()) == watched.device)
+            found.is_some_and(|m| {
+                m.ino() == watched.inode && kernel_device(m.dev()) == watched.device
+            })
         };
         guesses
             .iter()
@@ -55,7 +57,8 @@ fn by_handle(watched: &Watched) -> Option<Vec<u8>> {
         let link = format!("/proc/self/fd/{}", found.as_raw_fd());
         let path = std::fs::read_link(link).ok()?;
         let bytes = path.as_os_str().as_bytes();
-        let whole = bytes.starts_with(b"/") && std::fs::metadata(&path).is_ok_and(|m| m.ino() == watched.inode);
+        let whole = bytes.starts_with(b"/")
+            && std::fs::metadata(&path).is_ok_and(|m| m.ino() == watched.inode);
         if whole {
             return Some(bytes.to_vec());
         }
@@ -82,7 +85,8 @@ pub fn make(watches: &[Watch]) -> Result<OwnedFd> {
         let name = Path::new(std::ffi::OsStr::from_bytes(path));
         let mut tries = 0;
         loop {
-            let wd = inotify::add_watch(&fd, name, flags).map_err(fail("inotify_add_watch", path))?;
+            let wd =
+                inotify::add_watch(&fd, name, flags).map_err(fail("inotify_add_watch", path))?;
             if wd == watch.wd {
                 break;
             }

@@ -133,6 +133,11 @@ pub fn plan(now: &Descriptors, shares: &[Opened], wanted: &ProcessImage) -> Vec<
             let to = group.iter().map(place).collect();
             let description = *description;
             steps.push(Step::Make { description, to });
+            if first.kind == DescriptorKind::Epoll {
+                // Made empty.
+                let fd = first.fd;
+                after.push(Step::State { fd, description });
+            }
             continue;
         };
         let kept = of_now(survivor.fd);
@@ -219,6 +224,7 @@ pub fn put_back(
         }
     }
     let mut gaps = Vec::new();
+    let mut made = HashSet::new();
     let mut inside = Inside::new(remote, halt);
     for step in steps {
         match step {
@@ -229,6 +235,7 @@ pub fn put_back(
                 }
             }
             Step::Make { description, to } => {
+                made.insert(description);
                 if let Some(fd) = shared.make(description, &mut gaps)? {
                     inside.place(fd.as_fd(), &to)?;
                 }
@@ -246,6 +253,7 @@ pub fn put_back(
             }
             Step::State { fd, description } => {
                 let is = now.open.iter().find(|d| d.fd == fd);
+                let is = is.filter(|_| !made.contains(&description));
                 state(&mut inside, wanted, shared, fd, description, is, &mut gaps)?;
             }
         }
@@ -259,7 +267,9 @@ fn shares(pid: u32, now: &Descriptors) -> Vec<Opened> {
     let mut all: Vec<Opened> = Vec::new();
     let mut of_inode: HashMap<(u64, u32), Vec<Opened>> = HashMap::new();
     for descriptor in &now.open {
-        let others = of_inode.entry((descriptor.inode, descriptor.mount)).or_default();
+        let others = of_inode
+            .entry((descriptor.inode, descriptor.mount))
+            .or_default();
         let same = others.iter().find(|o| {
             objects::compare((pid, o.fd), (pid, descriptor.fd)).is_ok_and(std::cmp::Ordering::is_eq)
         });
@@ -348,7 +358,10 @@ fn state(
             let Some(other) = other else {
                 // What a peer outside sent stays; what was taken from it is gone.
                 if state.domain == 1 {
-                    gaps.push(gap(fd, "what was received since is not put back: it came from outside"));
+                    gaps.push(gap(
+                        fd,
+                        "what was received since is not put back: it came from outside",
+                    ));
                 }
                 return Ok(());
             };
@@ -418,7 +431,12 @@ fn set_count(fd: &OwnedFd, count: u64, semaphore: bool) -> std::io::Result<()> {
 }
 
 /// Locks that belong to the process.
-fn locks(inside: &mut Inside<'_, '_>, now: &Descriptors, wanted: &ProcessImage, gaps: &mut Vec<Gap>) {
+fn locks(
+    inside: &mut Inside<'_, '_>,
+    now: &Descriptors,
+    wanted: &ProcessImage,
+    gaps: &mut Vec<Gap>,
+) {
     let all = |d: &Descriptors| -> Vec<(u32, u64, Lock)> {
         let each = d.open.iter();
         each.flat_map(|d| posix_locks(d).map(move |l| (d.fd, d.inode, l)))

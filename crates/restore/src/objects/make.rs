@@ -2,8 +2,7 @@
 
 use super::gap;
 use super::shared::{
-    AF_UNIX, O_ACCMODE, SOCK_DGRAM, SOCK_STREAM, Shared, Stdio, Wanted,
-    slave_number,
+    AF_UNIX, Ends, O_ACCMODE, O_WRONLY, SOCK_DGRAM, SOCK_STREAM, Shared, Stdio, Wanted, slave_number,
 };
 use crate::error::{Error, Result};
 use rustix::event::EventfdFlags;
@@ -24,12 +23,19 @@ const O_CLOEXEC: u32 = 0o2_000_000;
 impl Shared {
     /// The description of that number, made if it is not yet. `None` if it has to be made inside the
     /// process, or is left out and named.
-    pub(super) fn make(&mut self, description: u32, gaps: &mut Vec<Gap>) -> Result<Option<&OwnedFd>> {
+    pub(super) fn make(
+        &mut self,
+        description: u32,
+        gaps: &mut Vec<Gap>,
+    ) -> Result<Option<&OwnedFd>> {
         if !self.made.contains_key(&description) {
             let Some(wanted) = self.wanted.get(&description).cloned() else {
                 return Ok(None);
             };
-            gaps.extend(self.outcome(&wanted).map(|why| gap(wanted.descriptor.fd, why)));
+            gaps.extend(
+                self.outcome(&wanted)
+                    .map(|why| gap(wanted.descriptor.fd, why)),
+            );
             let Some(fd) = self.new_one(description, &wanted, gaps)? else {
                 return Ok(None);
             };
@@ -85,7 +91,8 @@ impl Shared {
             },
             DescriptorKind::Terminal => self.terminal(wanted, gaps)?,
             DescriptorKind::EventFd => {
-                let found = detail::eventfd(&descriptor.detail).ok_or_else(|| unknown(descriptor))?;
+                let found =
+                    detail::eventfd(&descriptor.detail).ok_or_else(|| unknown(descriptor))?;
                 let mut flags = EventfdFlags::CLOEXEC;
                 if found.semaphore == Some(true) {
                     flags |= EventfdFlags::SEMAPHORE;
@@ -99,15 +106,19 @@ impl Shared {
                 fd
             }
             DescriptorKind::TimerFd => {
-                let found = detail::timerfd(&descriptor.detail).ok_or_else(|| unknown(descriptor))?;
+                let found =
+                    detail::timerfd(&descriptor.detail).ok_or_else(|| unknown(descriptor))?;
                 timer::make(&found).map_err(step("timerfd"))?
             }
             DescriptorKind::SignalFd => {
-                let mask = detail::signalfd(&descriptor.detail).ok_or_else(|| unknown(descriptor))?;
+                let mask =
+                    detail::signalfd(&descriptor.detail).ok_or_else(|| unknown(descriptor))?;
                 timer::new_signalfd(mask).map_err(step("signalfd"))?
             }
-            DescriptorKind::Epoll => rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC)
-                .map_err(|e| Error::io("make an epoll set for", format!("fd {number}"), e))?,
+            DescriptorKind::Epoll => {
+                rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC)
+                    .map_err(|e| Error::io("make an epoll set for", format!("fd {number}"), e))?
+            }
             DescriptorKind::Inotify => {
                 let watches = match state {
                     Some(State::Inotify(inotify)) => inotify.watches.as_slice(),
@@ -166,14 +177,23 @@ impl Shared {
             let ends = self.new_pipe(wanted)?;
             self.pipes.insert(inode, ends);
         }
-        let Some((base, _)) = self.pipes.get(&inode) else {
+        let Some(ends) = self.pipes.get_mut(&inode) else {
             return Err(unknown(descriptor));
         };
         let mode = descriptor.flags & O_ACCMODE;
-        objects::reopen(base, mode | O_NONBLOCK).map_err(step())
+        let (end, taken) = match mode {
+            O_WRONLY => (&ends.write, &mut ends.taken[1]),
+            _ => (&ends.read, &mut ends.taken[0]),
+        };
+        if mode <= O_WRONLY && !std::mem::replace(taken, true) {
+            return end
+                .try_clone()
+                .map_err(|e| Error::io("copy", format!("fd {}", descriptor.fd), e));
+        }
+        objects::reopen(end, mode | O_NONBLOCK).map_err(step())
     }
 
-    fn new_pipe(&self, wanted: &Wanted) -> Result<(OwnedFd, OwnedFd)> {
+    fn new_pipe(&self, wanted: &Wanted) -> Result<Ends> {
         let descriptor = &wanted.descriptor;
         let step = || Error::step(format!("fd {} (pipe)", descriptor.fd));
         let capacity = match wanted.object.as_ref().map(|o| &o.state) {
@@ -201,7 +221,12 @@ impl Shared {
         {
             pipe::fill(&write, content).map_err(step())?;
         }
-        Ok((read, write))
+        let fifo = descriptor.kind == DescriptorKind::Fifo;
+        Ok(Ends {
+            read,
+            write,
+            taken: [fifo, fifo],
+        })
     }
 
     fn terminal(&mut self, wanted: &Wanted, gaps: &mut Vec<Gap>) -> Result<OwnedFd> {
@@ -217,20 +242,28 @@ impl Shared {
             self.terminals.insert(number, now);
             return Ok(fd);
         }
-        if let Some(number) = slave_number(&descriptor.target).filter(|_| self.own_terminal(descriptor)) {
+        if let Some(number) =
+            slave_number(&descriptor.target).filter(|_| self.own_terminal(descriptor))
+        {
             // Its master comes first.
             if !self.terminals.contains_key(&number) {
-                let master = self.wanted.iter().find_map(|(at, w)| match &w.object.as_ref()?.state {
-                    State::Terminal(t) if t.master_of == Some(number) => Some(*at),
-                    _ => None,
-                });
+                let master =
+                    self.wanted
+                        .iter()
+                        .find_map(|(at, w)| match &w.object.as_ref()?.state {
+                            State::Terminal(t) if t.master_of == Some(number) => Some(*at),
+                            _ => None,
+                        });
                 if let Some(master) = master {
                     self.make(master, gaps)?;
                 }
             }
             if let Some(now) = self.terminals.get(&number) {
                 if *now != number {
-                    gaps.push(gap(descriptor.fd, format!("/dev/pts/{number} is now /dev/pts/{now}")));
+                    gaps.push(gap(
+                        descriptor.fd,
+                        format!("/dev/pts/{number} is now /dev/pts/{now}"),
+                    ));
                 }
                 return open(descriptor, format!("/dev/pts/{now}").as_bytes());
             }
@@ -283,8 +316,8 @@ impl Shared {
             && peer != description
             && let Some(State::Socket(theirs)) = other.object.as_ref().map(|o| &o.state)
         {
-            let [ours, fd] =
-                socket::pair(socket.domain, socket.kind, socket.protocol).map_err(step("socketpair"))?;
+            let [ours, fd] = socket::pair(socket.domain, socket.kind, socket.protocol)
+                .map_err(step("socketpair"))?;
             socket::set_options(&ours, socket);
             socket::set_options(&fd, theirs);
             for message in &socket.queue {
@@ -305,8 +338,8 @@ impl Shared {
             connect(&fd, number, socket, gaps);
             return Ok(fd);
         }
-        let [ours, gone] =
-            socket::pair(socket.domain, socket.kind, socket.protocol).map_err(step("socketpair"))?;
+        let [ours, gone] = socket::pair(socket.domain, socket.kind, socket.protocol)
+            .map_err(step("socketpair"))?;
         socket::set_options(&ours, socket);
         for message in &socket.queue {
             socket::send(&gone, &message.bytes, stream).map_err(step("what waits"))?;
@@ -339,7 +372,10 @@ fn bind(fd: &OwnedFd, wanted: &Wanted, socket: &Socket) -> Result<()> {
         if address.len() > 110 {
             return Err(Error::unsupported(
                 format!("fd {number}"),
-                format!("{} is too long for a socket's address from here", full.display()),
+                format!(
+                    "{} is too long for a socket's address from here",
+                    full.display()
+                ),
             ));
         }
         // A file that nobody answers at is what the process of then left behind.
@@ -396,7 +432,11 @@ fn finish(fd: &OwnedFd, wanted: &Wanted, gaps: &mut Vec<Gap>) -> Result<()> {
         };
         taken.map_err(|e| {
             Error::unsupported(
-                format!("the lock of fd {} on {}", descriptor.fd, text(&descriptor.target)),
+                format!(
+                    "the lock of fd {} on {}",
+                    descriptor.fd,
+                    text(&descriptor.target)
+                ),
                 format!("{e}; end whoever holds it"),
             )
         })?;
@@ -417,9 +457,14 @@ fn null() -> Result<OwnedFd> {
 
 fn open(descriptor: &Descriptor, path: &[u8]) -> Result<OwnedFd> {
     let path = path_of(path);
-    let flags = OFlags::from_bits_retain(descriptor.flags & !O_ASYNC) | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let flags =
+        OFlags::from_bits_retain(descriptor.flags & !O_ASYNC) | OFlags::CLOEXEC | OFlags::NOCTTY;
     rustix::fs::open(&path, flags, Mode::empty()).map_err(|e| {
-        Error::io("open", format!("{} (fd {})", path.display(), descriptor.fd), e)
+        Error::io(
+            "open",
+            format!("{} (fd {})", path.display(), descriptor.fd),
+            e,
+        )
     })
 }
 

@@ -95,7 +95,10 @@ impl<'a, 'h> Inside<'a, 'h> {
     fn close_all(&mut self) -> Result<()> {
         let mut ranges = vec![(0, u32::MAX)];
         if let Some(channel) = self.remote.channel() {
-            ranges = vec![(0, channel.saturating_sub(1)), (channel.saturating_add(1), u32::MAX)];
+            ranges = vec![
+                (0, channel.saturating_sub(1)),
+                (channel.saturating_add(1), u32::MAX),
+            ];
             if channel == 0 {
                 ranges.remove(0);
             }
@@ -158,7 +161,10 @@ impl<'a, 'h> Inside<'a, 'h> {
         self.remote.write(at, &bytes)?;
         self.call(call::FCNTL, [number.into(), call::F_SETOWN_EX, at, 0, 0, 0])?;
         let signal = u64::from(owner.signal.cast_unsigned());
-        self.call(call::FCNTL, [number.into(), call::F_SETSIG, signal, 0, 0, 0])?;
+        self.call(
+            call::FCNTL,
+            [number.into(), call::F_SETSIG, signal, 0, 0, 0],
+        )?;
         let flags = u64::from(flags & objects::SETTABLE);
         self.call(call::FCNTL, [number.into(), call::F_SETFL, flags, 0, 0, 0])
             .map(drop)
@@ -199,7 +205,10 @@ pub fn conform(
         }
     }
     for (description, descriptor) in described(wanted) {
-        let numbers = places.get(&description).map(Vec::as_slice).unwrap_or_default();
+        let numbers = places
+            .get(&description)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let first = numbers.first().is_some_and(|n| n.0 == descriptor.fd);
         if first && descriptor.kind == DescriptorKind::PidFd {
             pidfd(&mut inside, descriptor, numbers, &mut gaps)?;
@@ -218,7 +227,8 @@ fn within(
 ) -> Result<()> {
     for (description, descriptor) in described(wanted) {
         let known = shared.wanted.get(&description);
-        let first = known.is_some_and(|w| w.process == wanted.id && w.descriptor.fd == descriptor.fd);
+        let first =
+            known.is_some_and(|w| w.process == wanted.id && w.descriptor.fd == descriptor.fd);
         if !first {
             continue;
         }
@@ -297,7 +307,10 @@ pub(super) fn fill(
             done = inside.poll(epoll.fd, ADD, entry);
         }
         if let Err(error) = done {
-            gaps.push(gap(epoll.fd, format!("does not poll fd {}: {error}", entry.fd)));
+            gaps.push(gap(
+                epoll.fd,
+                format!("does not poll fd {}: {error}", entry.fd),
+            ));
         }
     }
     Ok(())
@@ -311,7 +324,10 @@ fn pidfd(
 ) -> Result<()> {
     let pid = detail::pidfd(&descriptor.detail).filter(|pid| *pid > 0);
     let Some(pid) = pid else {
-        gaps.push(gap(descriptor.fd, "its process had ended; it is closed now"));
+        gaps.push(gap(
+            descriptor.fd,
+            "its process had ended; it is closed now",
+        ));
         return Ok(());
     };
     let args = [u64::from(pid.cast_unsigned()), 0, 0, 0, 0, 0];

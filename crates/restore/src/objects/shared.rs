@@ -43,6 +43,15 @@ pub(super) struct Wanted {
     pub(super) cwd: Vec<u8>,
 }
 
+/// Both ends of a pipe. The first description of each side is the end itself, others are opened anew.
+#[derive(Debug)]
+pub(super) struct Ends {
+    pub(super) read: OwnedFd,
+    pub(super) write: OwnedFd,
+    /// Whether the end itself was given away, or never may be.
+    pub(super) taken: [bool; 2],
+}
+
 /// Everything that outlives the making of one process. To be dropped before any process of the tree
 /// runs: it may hold ends of pipes that keep a reader from seeing the end.
 #[derive(Debug)]
@@ -52,8 +61,8 @@ pub struct Shared {
     pub(super) wanted: BTreeMap<u32, Wanted>,
     /// Made, by description.
     pub(super) made: HashMap<u32, OwnedFd>,
-    /// Pipes and FIFOs by inode: an end for reading, one for writing.
-    pub(super) pipes: HashMap<u64, (OwnedFd, OwnedFd)>,
+    /// Pipes and FIFOs by inode.
+    pub(super) pipes: HashMap<u64, Ends>,
     /// Files in memory by inode.
     memory: HashMap<u64, (OwnedFd, u32)>,
     /// Pseudo-terminals: number then, number now.
@@ -122,8 +131,10 @@ impl Shared {
             });
             let name = name.strip_prefix(b"/memfd:").unwrap_or(name);
             let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
-            let made = memory::make(name, &wanted)
-                .map_err(Error::step(format!("memfd {}", String::from_utf8_lossy(name))))?;
+            let made = memory::make(name, &wanted).map_err(Error::step(format!(
+                "memfd {}",
+                String::from_utf8_lossy(name)
+            )))?;
             self.memory.insert(inode, (made, wanted.seals));
         }
         match self.memory.get(&inode) {
@@ -163,7 +174,10 @@ impl Shared {
     pub(super) fn has_end(&self, inode: u64, writing: bool) -> bool {
         self.wanted.values().any(|w| {
             let mode = w.descriptor.flags & O_ACCMODE;
-            let is_pipe = matches!(w.descriptor.kind, DescriptorKind::Pipe | DescriptorKind::Fifo);
+            let is_pipe = matches!(
+                w.descriptor.kind,
+                DescriptorKind::Pipe | DescriptorKind::Fifo
+            );
             is_pipe
                 && w.descriptor.inode == inode
                 && (mode > O_WRONLY || (mode == O_WRONLY) == writing)
@@ -189,9 +203,9 @@ impl Shared {
                 !self.has_end(wanted.descriptor.inode, !writing)
             }
             DescriptorKind::Socket => match wanted.object.as_ref().map(|o| &o.state) {
-                Some(State::Socket(socket)) if socket.role == Role::Connected => {
-                    socket.peer_inode.is_none_or(|peer| self.socket_of(peer).is_none())
-                }
+                Some(State::Socket(socket)) if socket.role == Role::Connected => socket
+                    .peer_inode
+                    .is_none_or(|peer| self.socket_of(peer).is_none()),
                 _ => false,
             },
             _ => false,
@@ -263,7 +277,9 @@ impl Shared {
         let descriptor = &wanted.descriptor;
         if let Some(number) = self.inherited(wanted) {
             return Some(match self.policy.stdio {
-                Stdio::Inherit => format!("led outside; comes from stream {number} of the restorer"),
+                Stdio::Inherit => {
+                    format!("led outside; comes from stream {number} of the restorer")
+                }
                 Stdio::Null => "led outside; becomes /dev/null".to_owned(),
             });
         }
@@ -276,12 +292,15 @@ impl Shared {
                     if writing {
                         "its reader is outside; writing fails with EPIPE".to_owned()
                     } else {
-                        "its writer is outside; reading gives what had arrived, then the end".to_owned()
+                        "its writer is outside; reading gives what had arrived, then the end"
+                            .to_owned()
                     }
                 })
             }
             (DescriptorKind::Socket, Some(State::Socket(socket))) => {
-                let outside = socket.peer_inode.is_none_or(|p| self.socket_of(p).is_none());
+                let outside = socket
+                    .peer_inode
+                    .is_none_or(|p| self.socket_of(p).is_none());
                 (socket.domain == AF_UNIX && socket.role == Role::Connected && outside).then(|| {
                     if socket.kind == SOCK_DGRAM && !socket.peer.is_empty() {
                         "connects again to where it sent to".to_owned()
@@ -290,9 +309,9 @@ impl Shared {
                     }
                 })
             }
-            (DescriptorKind::Terminal, _) if !self.own_terminal(descriptor) => {
-                Some("becomes the terminal of the restorer, or /dev/null if that has none".to_owned())
-            }
+            (DescriptorKind::Terminal, _) if !self.own_terminal(descriptor) => Some(
+                "becomes the terminal of the restorer, or /dev/null if that has none".to_owned(),
+            ),
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 //! Not the image's own encoding: bytes become text, addresses and registers become hexadecimal
 //! strings (a JSON number loses bits beyond 2^53), and every field has the unit in its name.
 
-use super::{sections, threads, tree};
+use super::{objects, sections, threads, tree};
 use crate::names;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -215,6 +215,7 @@ struct DescriptorView {
     size: Option<u64>,
     modified_ns: Option<i64>,
     detail: String,
+    object: objects::ObjectView,
 }
 
 #[derive(Serialize)]
@@ -264,7 +265,12 @@ pub(super) fn moment(
             .iter()
             .map(|m| mapping(image, m))
             .collect(),
-        files: image.descriptors.open.iter().map(descriptor).collect(),
+        files: image
+            .descriptors
+            .open
+            .iter()
+            .map(|d| descriptor(image, d))
+            .collect(),
         written_files: recording.files(id)?.iter().map(WrittenView::of).collect(),
         gaps: image
             .gaps
@@ -399,7 +405,7 @@ fn mapping(image: &ProcessImage, mapping: &Mapping) -> MappingView {
     }
 }
 
-fn descriptor(descriptor: &Descriptor) -> DescriptorView {
+fn descriptor(image: &ProcessImage, descriptor: &Descriptor) -> DescriptorView {
     DescriptorView {
         fd: descriptor.fd,
         kind: names::descriptor(&descriptor.kind).to_owned(),
@@ -411,5 +417,6 @@ fn descriptor(descriptor: &Descriptor) -> DescriptorView {
         size: descriptor.file.map(|f| f.0),
         modified_ns: descriptor.file.map(|f| f.1),
         detail: text(&descriptor.detail),
+        object: objects::view(image, descriptor),
     }
 }

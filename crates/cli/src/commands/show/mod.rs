@@ -2,6 +2,7 @@
 
 mod account;
 mod json;
+mod objects;
 mod sections;
 mod stacks;
 mod threads;

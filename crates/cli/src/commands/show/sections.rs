@@ -1,5 +1,6 @@
 //! Process, mappings, open files, gaps.
 
+use super::objects;
 use crate::{names, output, units};
 use std::io::{self, Write};
 use stillframe_image::{
@@ -199,6 +200,10 @@ pub(super) fn files(out: &mut impl Write, image: &ProcessImage) -> io::Result<()
         )?;
         if let Some((size, _)) = descriptor.file {
             write!(out, " (size {size})")?;
+        }
+        let more = objects::describe(image, descriptor);
+        if !more.is_empty() {
+            write!(out, " [{more}]")?;
         }
         writeln!(out)?;
     }
