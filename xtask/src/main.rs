@@ -136,7 +136,14 @@ fn scenarios(command: &str, args: &[OsString], release: bool) -> Result<ExitCode
 /// Runs the matrix of states, which writes its table.
 fn support() -> Result<ExitCode> {
     let status = cargo()
-        .args(["run", "--quiet", "-p", "stillframe-e2e", "--bin", "still-e2e"])
+        .args([
+            "run",
+            "--quiet",
+            "-p",
+            "stillframe-e2e",
+            "--bin",
+            "still-e2e",
+        ])
         .args(["--", "run", "state::matrix"])
         .env("STILL_WRITE_SUPPORT", "1")
         .status()

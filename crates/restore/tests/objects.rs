@@ -137,7 +137,10 @@ struct Target {
 impl Target {
     fn start() -> Self {
         let mut command = Command::new("sleep");
-        command.arg("1000").stdin(Stdio::null()).stdout(Stdio::null());
+        command
+            .arg("1000")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         let child = command.spawn().unwrap();
         // Until it is past its exec.
         let name = || std::fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap();
@@ -227,7 +230,13 @@ impl Model {
         let set = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
         let polled = this.keep[read].as_fd();
         let data = epoll::EventData::new_u64(0xfeed_0001);
-        epoll::add(&set, polled, data, epoll::EventFlags::IN | epoll::EventFlags::ET).unwrap();
+        epoll::add(
+            &set,
+            polled,
+            data,
+            epoll::EventFlags::IN | epoll::EventFlags::ET,
+        )
+        .unwrap();
         this.add(set);
         this
     }
@@ -370,7 +379,9 @@ fn main() -> ExitCode {
         }
     }
     let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out");
+    println!(
+        "\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out"
+    );
     if failed == 0 {
         ExitCode::SUCCESS
     } else {

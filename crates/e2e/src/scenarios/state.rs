@@ -138,7 +138,10 @@ fn restore(stage: &Stage, kind: &str, tree: bool, random: &mut Random) -> Result
         match status.code() {
             Some(0) if all.contains(" closed\n") => cell = cell.max(Cell::Closed),
             Some(0) => {}
-            _ if REFUSED.iter().any(|(k, word)| *k == kind && said.contains(word)) => {
+            _ if REFUSED
+                .iter()
+                .any(|(k, word)| *k == kind && said.contains(word)) =>
+            {
                 let line = run.stderr().lines().last().unwrap_or_default().to_owned();
                 cell = cell.max(Cell::Refuse(line));
             }
@@ -175,7 +178,10 @@ fn rollback(stage: &Stage, kind: &str, tree: bool, random: &mut Random) -> Resul
         let Some(last) = opened.rows().last() else {
             continue;
         };
-        let root = opened.checkpoint(last.id)?.root().map_or(0, |p| p.process.pid);
+        let root = opened
+            .checkpoint(last.id)?
+            .root()
+            .map_or(0, |p| p.process.pid);
         let at = 2 + random.below((last.id.0).saturating_sub(3).max(1));
         let args: [OsString; 3] = [
             "rollback".into(),
@@ -184,12 +190,18 @@ fn rollback(stage: &Stage, kind: &str, tree: bool, random: &mut Random) -> Resul
         ];
         let (status, _, err) = still::run(&home, &args)?;
         if !status.success() {
-            if REFUSED.iter().any(|(k, word)| *k == kind && err.contains(word)) {
+            if REFUSED
+                .iter()
+                .any(|(k, word)| *k == kind && err.contains(word))
+            {
                 refused = Some(err.lines().last().unwrap_or_default().to_owned());
                 continue;
             }
             if recorder.ended()?.is_none() {
-                return Ok(Cell::Fail(format!("to {at}: {status}: {}", still::tail(&err))));
+                return Ok(Cell::Fail(format!(
+                    "to {at}: {status}: {}",
+                    still::tail(&err)
+                )));
             }
         }
     }
@@ -273,7 +285,8 @@ fn matrix(length: &Length) -> Result<Outcome> {
                 println!("    {kind}, {name}: {why}");
                 failures.push(format!("{kind}, {name}"));
             }
-            let expected = REFUSED.iter().any(|(k, _)| k == kind) || CLOSED.contains(&kind.as_str());
+            let expected =
+                REFUSED.iter().any(|(k, _)| k == kind) || CLOSED.contains(&kind.as_str());
             if matches!(cell, Cell::Refuse(_) | Cell::Closed) && !expected {
                 failures.push(format!("{kind}, {name}: {}", cell.word()));
             }
@@ -299,15 +312,19 @@ fn matrix(length: &Length) -> Result<Outcome> {
         return passed(figures);
     }
     // What the document promises must hold; that something fails which it says fails is no surprise.
-    let promised = std::fs::read_to_string(&path).context("docs/support.md: run cargo xtask support")?;
+    let promised =
+        std::fs::read_to_string(&path).context("docs/support.md: run cargo xtask support")?;
     let mut wrong = Vec::new();
     for line in rows(&results, &all).lines() {
         let kind = line.split('|').nth(1).unwrap_or_default().trim();
         let said = promised
             .lines()
             .find(|l| l.split('|').nth(1).is_some_and(|c| c.trim() == kind));
-        let said = said.with_context(|| format!("docs/support.md lacks {kind}: run cargo xtask support"))?;
-        let cells = |l: &str| -> Vec<String> { l.split('|').skip(2).map(|c| c.trim().to_owned()).collect() };
+        let said =
+            said.with_context(|| format!("docs/support.md lacks {kind}: run cargo xtask support"))?;
+        let cells = |l: &str| -> Vec<String> {
+            l.split('|').skip(2).map(|c| c.trim().to_owned()).collect()
+        };
         for (is, was) in cells(line).iter().zip(cells(said)) {
             if is != "-" && was != "-" && *is != was && was != "fail" {
                 wrong.push(format!("{kind}: {is} instead of {was}"));

@@ -348,7 +348,9 @@ pub(super) fn without_sigttou<T>(f: impl FnOnce() -> T) -> T {
     let result = f();
     if changed {
         // SAFETY: `before` was written by the call above.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut())
+        };
     }
     result
 }

@@ -28,9 +28,16 @@ pub fn set(fd: impl AsFd, wanted: &TimerFd) -> Result<()> {
         tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
         tv_nsec: (ns % 1_000_000_000) as i64,
     };
+    // A periodic timer that expired starts its next period when it is read; until then nothing is left.
+    let waits = wanted.value_ns == 0 && wanted.ticks > 0;
+    let left = if waits {
+        wanted.interval_ns
+    } else {
+        wanted.value_ns
+    };
     let times = libc::itimerspec {
         it_interval: spec(wanted.interval_ns),
-        it_value: spec(wanted.value_ns),
+        it_value: spec(left),
     };
     // Always what is left: fdinfo tells that also of timers that were set to an absolute time.
     // SAFETY: reads one itimerspec; no old value is asked for.

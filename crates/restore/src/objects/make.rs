@@ -2,7 +2,8 @@
 
 use super::gap;
 use super::shared::{
-    AF_UNIX, Ends, O_ACCMODE, O_WRONLY, SOCK_DGRAM, SOCK_STREAM, Shared, Stdio, Wanted, slave_number,
+    AF_UNIX, Ends, O_ACCMODE, O_WRONLY, SOCK_DGRAM, SOCK_STREAM, Shared, Stdio, Wanted,
+    slave_number,
 };
 use crate::error::{Error, Result};
 use rustix::event::EventfdFlags;

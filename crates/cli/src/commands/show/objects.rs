@@ -96,6 +96,7 @@ fn from_detail(descriptor: &Descriptor) -> Option<String> {
         DescriptorKind::TimerFd => {
             let found = detail::timerfd(text)?;
             Some(match (found.value_ns, found.interval_ns) {
+                (0, _) if found.ticks > 0 => format!("expired {} times", found.ticks),
                 (0, _) => "disarmed".to_owned(),
                 (left, 0) => format!("{} left", units::show_ns(left)),
                 (left, every) => {
