@@ -274,7 +274,7 @@ mod tests {
             ..Commit::default()
         }
         .encode();
-        unknown[200] = 9;
+        unknown[200] = 99;
         assert!(Commit::decode(&unknown).is_err());
     }
 }
