@@ -113,7 +113,7 @@ fn unix_sockets() {
     socket::drain(&b, false).unwrap();
     assert_eq!(waiting(&b).unwrap(), 0);
     // As made new, the last one gone: first what waits, then the end.
-    let made = UnixStream::from(socket::closed(&socket::read(&got_pair(), 0).unwrap()).unwrap());
+    let made = UnixStream::from(socket::closed(&socket::read(got_pair(), 0).unwrap()).unwrap());
     let mut made = made;
     assert_eq!(made.read(&mut got).unwrap(), 0);
     assert!(made.write(b"x").is_err());
