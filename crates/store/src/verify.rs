@@ -633,6 +633,7 @@ fn decode_section(bytes: &[u8]) -> Result<u8, Error> {
         SectionKind::Account => Account::decode(bytes).map(drop),
         SectionKind::Points => Vec::<Point>::decode(bytes).map(drop),
         SectionKind::Files => Vec::<WrittenFile>::decode(bytes).map(drop),
+        SectionKind::Objects => Objects::decode(bytes).map(drop),
     }?;
     Ok(kind as u8)
 }

@@ -120,6 +120,7 @@ pub fn examine(wanted: &Wanted, world: &dyn World, policy: Policy) -> Findings {
         process::limits(wanted, world, &mut findings);
         process::places(wanted, world, &mut findings);
         files::mapped(wanted, world, &mut findings);
+        process::ends(wanted, &mut findings);
     }
     files::open(wanted, world, &mut findings);
     files::written(wanted, world, policy, &mut findings);

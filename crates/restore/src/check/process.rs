@@ -236,6 +236,18 @@ pub(super) fn descriptors(wanted: &Wanted, out: &mut Findings) {
     }
 }
 
+/// Ends of pipes, connections and terminals that lead out of the tree.
+pub(super) fn ends(wanted: &Wanted, out: &mut Findings) {
+    // Recordings of earlier builds do not say what stands behind a descriptor.
+    let mut processes = wanted.checkpoint.processes.iter();
+    if processes.all(|p| p.objects.opened.is_empty()) {
+        return;
+    }
+    for gap in crate::objects::foresee(&wanted.checkpoint, crate::objects::Policy::default()) {
+        out.warn("outside", gap.subject, gap.reason);
+    }
+}
+
 /// What the checkpoint itself says that it does not hold.
 pub(super) fn gaps(wanted: &Wanted, out: &mut Findings) {
     for process in &wanted.checkpoint.processes {

@@ -255,14 +255,11 @@ pub(super) fn described(image: &ProcessImage) -> impl Iterator<Item = (u32, &Des
     })
 }
 
-/// What would be different about descriptors if these processes were restored: everything that the checkpoint
-/// does not hold of them, and ends that lead out of the tree. Nothing is touched.
+/// What would come back otherwise than it was if these processes were restored: ends that lead out of
+/// the tree. What the checkpoint does not hold is named in it. Nothing is touched.
 pub fn foresee(checkpoint: &Checkpoint, policy: Policy) -> Vec<Gap> {
     let shared = Shared::new(checkpoint, policy);
     let mut gaps = Vec::new();
-    for image in &checkpoint.processes {
-        stillframe_image::objects::gaps(&image.descriptors, &image.objects, &mut gaps);
-    }
     for wanted in shared.wanted.values() {
         if let Some(reason) = shared.outcome(wanted) {
             gaps.push(gap(wanted.descriptor.fd, reason));

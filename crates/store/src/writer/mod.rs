@@ -29,9 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stillframe_image::file::FILE_SPACES;
 use stillframe_image::section::{Section, SectionKey, SectionKind};
-use stillframe_image::{
-    Checkpoint, CheckpointId, Objects, PageNumber, SpaceId, Tick, WrittenFile,
-};
+use stillframe_image::{Checkpoint, CheckpointId, Objects, PageNumber, SpaceId, Tick, WrittenFile};
 
 /// Limits and choices of a [`Writer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
