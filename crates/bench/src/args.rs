@@ -20,6 +20,8 @@ pub enum BenchCommand {
     Policies(PoliciesBench),
     /// Measure what questions about the past cost, on a long recording of a big process.
     History(Box<HistoryBench>),
+    /// Measure what bringing a moment back to life costs, beside CRIU.
+    Restore(RestoreBench),
     /// Be a workload: print `ready PID`, then do what each line `go UNITS` on stdin says.
     #[command(hide = true)]
     Target(TargetArgs),
@@ -158,6 +160,23 @@ pub struct HistoryBench {
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub cores: u32,
     /// Do not measure GDB.
+    #[arg(long)]
+    pub no_peers: bool,
+    /// Write everything as JSON into this file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub json: Option<PathBuf>,
+}
+
+/// `still bench restore`.
+#[derive(Clone, Debug, Args)]
+pub struct RestoreBench {
+    /// Memory of the process, MiB; several with commas. 256 and 1024 without.
+    #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub mib: Vec<u32>,
+    /// How often each is restored.
+    #[arg(long, value_name = "N", default_value = "9", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Do not measure CRIU and DMTCP.
     #[arg(long)]
     pub no_peers: bool,
     /// Write everything as JSON into this file.

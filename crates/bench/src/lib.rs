@@ -21,6 +21,7 @@ mod policies;
 pub mod process;
 pub mod recorder;
 pub mod report;
+mod restore;
 pub mod stats;
 pub mod targets;
 
@@ -35,6 +36,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         BenchCommand::Capture(args) => capture::run(args),
         BenchCommand::Policies(args) => policies::run(args),
         BenchCommand::History(args) => history::run(args),
+        BenchCommand::Restore(args) => restore::run(args),
         BenchCommand::Target(args) => targets::serve(args),
     }
 }

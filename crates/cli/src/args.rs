@@ -5,6 +5,7 @@ pub mod check;
 pub mod debug;
 pub mod history;
 pub mod last_good;
+pub mod restore;
 pub mod retention;
 pub mod rollback;
 pub mod stacks;
@@ -78,6 +79,8 @@ pub enum Command {
     Rollback(rollback::RollbackArgs),
     /// Open a moment in GDB, and move from there through the others.
     Debug(DebugArgs),
+    /// Bring a moment back to life: a new process goes on from there.
+    Restore(restore::RestoreArgs),
     /// Write one moment as a file that other tools read.
     Export(ExportArgs),
     /// Name a moment, or list the names.

@@ -19,6 +19,7 @@ pub mod inject;
 pub mod launch;
 pub mod memory;
 pub mod objects;
+pub mod missing;
 pub mod pagemap;
 pub mod proc;
 pub mod ptrace;

@@ -1,6 +1,7 @@
 //! New processes to be made equal to an image.
 
 use crate::error::{Error, Result};
+use stillframe_image::Process;
 use stillframe_linux::remote::Remote;
 use stillframe_linux::remote::numbers::{self, prctl};
 use stillframe_linux::tracee::{Halt, Tracee};
@@ -54,6 +55,51 @@ pub fn clean(remote: &mut Remote, halt: &mut Halt<'_>) -> Result<()> {
         .collect();
     remote.write(at, &stack)?;
     remote.call(halt, tid, numbers::SIGALTSTACK, [at, 0, 0, 0, 0, 0])?;
+    Ok(())
+}
+
+/// Takes the user and groups of the image, and what else of its rights it only gives up. To be done
+/// when nothing is left that takes privileges.
+///
+/// # Errors
+/// [`Error::Step`] if that is not ours to do.
+pub fn become_user(
+    remote: &mut Remote,
+    halt: &mut Halt<'_>,
+    now: &Process,
+    wanted: &Process,
+) -> Result<()> {
+    let tid = halt.pid();
+    let at = remote.scratch().start;
+    let three = |ids: &[u32; 4]| {
+        let [real, effective, saved, _] = ids.map(u64::from);
+        [real, effective, saved, 0, 0, 0]
+    };
+    let other = wanted.uids != now.uids || wanted.gids != now.gids;
+    if wanted.groups != now.groups && now.uids[1] == 0 {
+        let groups = wanted.groups.get(..4096).unwrap_or(&wanted.groups);
+        let bytes: Vec<u8> = groups.iter().flat_map(|g| g.to_le_bytes()).collect();
+        remote.write(at, &bytes)?;
+        let args = [groups.len() as u64, at, 0, 0, 0, 0];
+        remote
+            .call(halt, tid, numbers::SETGROUPS, args)
+            .map_err(Error::step("supplementary groups"))?;
+    }
+    let mut call = |number, args, what: &str| {
+        remote
+            .call(halt, tid, number, args)
+            .map_err(Error::step(what))
+    };
+    if other {
+        call(numbers::SETRESGID, three(&wanted.gids), "group")?;
+        call(numbers::SETRESUID, three(&wanted.uids), "user")?;
+        // A program that was started as that user could be looked at by it.
+        call(numbers::PRCTL, [prctl::SET_DUMPABLE, 1, 0, 0, 0, 0], "user")?;
+    }
+    if wanted.no_new_privs && !now.no_new_privs {
+        let args = [prctl::SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0];
+        call(numbers::PRCTL, args, "no_new_privs")?;
+    }
     Ok(())
 }
 

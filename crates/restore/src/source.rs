@@ -1,5 +1,7 @@
 //! What a process is to become: one process of a checkpoint, and the bytes of its pages.
 
+mod complete;
+
 use crate::error::Result;
 use std::ops::Range;
 use stillframe_image::{CheckpointId, PAGE_SIZE, PageNumber, ProcessImage, SpaceId};
@@ -18,16 +20,20 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Reads all of it but its pages.
+    /// Reads all of it but its pages. What the recorder learned of it only later (addresses of
+    /// handlers, of alternate stacks, of the words that are cleared when threads end) is filled in.
     ///
     /// # Errors
     /// If there is no such checkpoint or process, or the recording is damaged.
     pub fn open(recording: &'a Recording, id: CheckpointId, process: SpaceId) -> Result<Self> {
+        let memory = recording.memory(id, process)?;
+        let mut image = recording.process(id, process)?;
+        complete::complete(recording, id, &memory, &mut image);
         Ok(Self {
             recording,
             id,
-            image: recording.process(id, process)?,
-            memory: recording.memory(id, process)?,
+            image,
+            memory,
         })
     }
 

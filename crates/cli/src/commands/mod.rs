@@ -13,6 +13,7 @@ mod ls;
 mod man;
 mod record;
 mod report;
+mod restore;
 mod retention;
 mod rollback;
 mod show;
@@ -46,6 +47,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Supervise(args) => supervise::run(*args),
         Command::Rollback(args) => rollback::run(&args),
         Command::Debug(args) => debug::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Tag(args) => retention::tag(&args),
         Command::Bookmark(args) => history::bookmark(&args),

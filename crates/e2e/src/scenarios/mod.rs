@@ -24,6 +24,7 @@ pub mod planted;
 pub mod points;
 pub mod privilege;
 pub mod report;
+pub mod restore;
 pub mod retention;
 pub mod rollback;
 pub mod signals;
@@ -72,6 +73,7 @@ pub fn all() -> Vec<Scenario> {
         state::SCENARIOS,
         bench::SCENARIOS,
         report::SCENARIOS,
+        restore::SCENARIOS,
         retention::SCENARIOS,
         rollback::SCENARIOS,
         supervise::SCENARIOS,

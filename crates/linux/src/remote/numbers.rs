@@ -20,6 +20,12 @@ pub const FCNTL: i64 = libc::SYS_fcntl;
 pub const DUP3: i64 = libc::SYS_dup3;
 /// `prctl`.
 pub const PRCTL: i64 = libc::SYS_prctl;
+/// `setgroups`.
+pub const SETGROUPS: i64 = libc::SYS_setgroups;
+/// `setresgid`.
+pub const SETRESGID: i64 = libc::SYS_setresgid;
+/// `setresuid`.
+pub const SETRESUID: i64 = libc::SYS_setresuid;
 /// `rseq`.
 pub const RSEQ: i64 = libc::SYS_rseq;
 /// `sigaltstack`.
@@ -73,6 +79,10 @@ pub mod prctl {
     pub const SET_VMA: u64 = word(libc::PR_SET_VMA);
     /// PR_SET_VMA_ANON_NAME.
     pub const SET_VMA_ANON_NAME: u64 = word(libc::PR_SET_VMA_ANON_NAME);
+    /// PR_SET_DUMPABLE.
+    pub const SET_DUMPABLE: u64 = word(libc::PR_SET_DUMPABLE);
+    /// PR_SET_NO_NEW_PRIVS.
+    pub const SET_NO_NEW_PRIVS: u64 = word(libc::PR_SET_NO_NEW_PRIVS);
     /// PR_SET_PDEATHSIG.
     pub const SET_PDEATHSIG: u64 = word(libc::PR_SET_PDEATHSIG);
 }

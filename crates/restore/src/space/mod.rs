@@ -15,6 +15,7 @@ mod kernel;
 mod plan;
 
 pub use files::Backing;
+pub(crate) use fill::is_lazy;
 pub use fill::populated;
 pub use plan::{Step, plan};
 

@@ -15,6 +15,7 @@ const SHARED: u64 = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
 const TRIES: u32 = 16;
 
 const EPERM: i32 = 1;
+const EEXIST: i32 = 17;
 const EINVAL: i32 = 22;
 const ENOSYS: i32 = 38;
 
@@ -42,15 +43,22 @@ pub(super) fn begin(
         patched: None,
         note,
     };
-    match numbered(remote, halt, caller, wanted.tid) {
+    let taken = match numbered(remote, halt, caller, wanted.tid) {
         Ok(tid) => return Ok(own(tid)),
         Err(Error::Call { source, .. })
-            if matches!(source.raw_os_error(), Some(EPERM | EINVAL | ENOSYS)) => {}
+            if matches!(
+                source.raw_os_error(),
+                Some(EPERM | EEXIST | EINVAL | ENOSYS)
+            ) =>
+        {
+            // Another thread or process has it by now: a copy of this one, perhaps.
+            source.raw_os_error() == Some(EEXIST)
+        }
         Err(e) => return Err(e),
-    }
+    };
     // We may have the privilege where the process has not.
     for _ in 0..TRIES {
-        if proc::set::next_tid(wanted.tid).is_err() {
+        if taken || proc::set::next_tid(wanted.tid).is_err() {
             break;
         }
         let tid = any(remote, halt, caller)?;
@@ -78,6 +86,17 @@ pub(super) fn begin(
         patched: Some((at, number)),
         note,
     })
+}
+
+/// Tells the C library that a thread is `tid` now, if it is known where it keeps that: the address
+/// and the number written there. It is in another PID namespace perhaps.
+pub(super) fn note(remote: &Remote, tid: u32, wanted: &Thread) -> Result<Option<(u64, u32)>> {
+    let number = own_number(tid);
+    let Some(at) = note_of_number(remote, wanted).filter(|_| number != wanted.tid) else {
+        return Ok(None);
+    };
+    remote.write(at, &number.to_le_bytes())?;
+    Ok(Some((at, number)))
 }
 
 /// Where the C library keeps a thread's number. It has the kernel clear that very word at the thread's

@@ -225,6 +225,11 @@ pub fn conform(
             note = begun.note;
             begun.tid
         } else if thread.tid == wanted.process.pid {
+            if main != thread.tid
+                && let Some(patched) = begin::note(remote, main, thread)?
+            {
+                done.patched.push(patched);
+            }
             main
         } else {
             thread.tid

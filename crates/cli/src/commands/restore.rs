@@ -1,0 +1,186 @@
+//! `still restore`.
+
+use crate::args::ProcessArgs;
+use crate::args::restore::{PidChoice, RestoreArgs};
+use crate::exit::{Code, fail};
+use crate::{open, output};
+use serde::Serialize;
+use std::io::Write as _;
+use stillframe_linux::child;
+use stillframe_linux::signals::{Interrupt, Interrupts};
+use stillframe_linux::tracee::Outcome;
+use stillframe_restore::lazy::{Server, let_off};
+use stillframe_restore::restore::{Pid, Request, Restored, restore};
+use stillframe_restore::space::Backing;
+use stillframe_restore::{Error, Source};
+
+/// SIGKILL.
+const KILL: i32 = 9;
+
+/// One process, as JSON.
+#[derive(Serialize)]
+struct Report {
+    pid: u32,
+    took_ns: u64,
+    pages: u64,
+    gaps: Vec<Difference>,
+}
+
+#[derive(Serialize)]
+struct Difference {
+    subject: String,
+    reason: String,
+}
+
+/// Starts the copies and, unless told otherwise, waits for them. Exits as the process does.
+pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
+    if args.count > 1 && args.pid == PidChoice::Same {
+        return Err(fail(
+            Code::Usage,
+            "only one process can have the pid it had; leave out --pid same or -n",
+        ));
+    }
+    let opened = open::moment(&args.moment)?;
+    let chosen = ProcessArgs {
+        process: args.process,
+        pid: None,
+    };
+    let process = open::process(&opened.recording, opened.id, &chosen)?.id;
+    let source = Source::open(&opened.recording, opened.id, process).map_err(failed)?;
+    let request = Request {
+        pid: match args.pid {
+            PidChoice::New => Pid::New,
+            PidChoice::Same => Pid::Same,
+        },
+        stopped: args.stopped,
+        lazy: args.lazy,
+    };
+    // Signals to us are passed on, so they must not end us while there is nobody to pass them to.
+    let interrupts = Interrupts::new()?;
+    let mut started: Vec<Restored<'_>> = Vec::new();
+    for _ in 0..args.count {
+        match restore(&source, request, &mut Backing::default()) {
+            Ok(one) => started.push(one),
+            Err(error) => {
+                for one in &started {
+                    child::kill(one.pid);
+                }
+                return Err(failed(error));
+            }
+        }
+    }
+    tell(args, &started)?;
+    let pids: Vec<u32> = started.iter().map(|one| one.pid).collect();
+    let servers: Vec<(u32, Server<'_>)> = started
+        .into_iter()
+        .filter_map(|one| Some((one.pid, one.server?)))
+        .collect();
+    // They end with this thread, the one that made them, until their memory is there.
+    std::thread::scope(|scope| {
+        let serving: Vec<_> = servers
+            .into_iter()
+            .map(|(pid, server)| scope.spawn(move || bring(pid, server)))
+            .collect();
+        let mut status = 0;
+        if !args.detach {
+            for pid in pids {
+                let outcome = child::wait(pid, &interrupts)?;
+                if status == 0 {
+                    status = code(outcome);
+                }
+            }
+        }
+        for one in serving {
+            match one.join() {
+                Ok(done) => done?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(status)
+    })
+}
+
+/// Brings the memory of a process. If that fails it cannot go on.
+fn bring(pid: u32, mut server: Server<'_>) -> anyhow::Result<()> {
+    if let Err(error) = server.serve() {
+        Interrupt {
+            signal: KILL,
+            from_terminal: false,
+        }
+        .pass_on(pid);
+        return Err(failed(error));
+    }
+    // A process that has ended meanwhile needs nothing.
+    if std::path::Path::new(&format!("/proc/{pid}")).exists()
+        && let Err(error) = let_off(pid)
+    {
+        tracing::warn!(pid, %error, "it ends when this command ends");
+    }
+    Ok(())
+}
+
+/// The exit status by which a program's end is told, as shells do.
+fn code(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Exited(code) => u8::try_from(code & 0xff).unwrap_or(1),
+        Outcome::Killed { signal, .. } => u8::try_from(128 + (signal & 0x7f)).unwrap_or(1),
+    }
+}
+
+fn tell(args: &RestoreArgs, started: &[Restored<'_>]) -> anyhow::Result<()> {
+    if args.json {
+        let all: Vec<Report> = started
+            .iter()
+            .map(|one| Report {
+                pid: one.pid,
+                took_ns: u64::try_from(one.took.as_nanos()).unwrap_or(u64::MAX),
+                pages: one.pages,
+                gaps: one
+                    .gaps
+                    .iter()
+                    .map(|g| Difference {
+                        subject: g.subject.clone(),
+                        reason: g.reason.clone(),
+                    })
+                    .collect(),
+            })
+            .collect();
+        if args.detach {
+            return output::json(&all);
+        }
+        // Standard output is the program's.
+        let mut text = serde_json::to_vec(&all)?;
+        text.push(b'\n');
+        std::io::stderr().lock().write_all(&text)?;
+        return Ok(());
+    }
+    if !args.quiet
+        && let Some(one) = started.first()
+    {
+        let mut stderr = std::io::stderr().lock();
+        for gap in &one.gaps {
+            let line = format!("still: {}: {}", gap.subject, gap.reason);
+            writeln!(stderr, "{}", output::printable(line.as_bytes()))?;
+        }
+    }
+    if args.detach {
+        let mut out = output::stdout();
+        for one in started {
+            writeln!(out, "{}", one.pid)?;
+        }
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// An error of restoring with its exit code.
+fn failed(error: Error) -> anyhow::Error {
+    match error {
+        Error::Store(error) => error.into(),
+        Error::Linux(error) => error.into(),
+        Error::Kernel => fail(Code::Kernel, error.to_string()),
+        Error::PidTaken(_) => fail(Code::Exists, error.to_string()),
+        Error::NotSupported { .. } | Error::File { .. } => fail(Code::Target, error.to_string()),
+        other => other.into(),
+    }
+}
