@@ -4,15 +4,14 @@
 //! the kernel knows of threads and process; then our pages go, and last the registers are set. Until
 //! then the process cannot run an instruction of its own, and a failure ends it.
 
-mod descriptors;
-
 use crate::error::{Error, Result};
 use crate::lazy::{self, Server};
+use crate::objects::{self, Policy, Shared};
 use crate::source::Source;
 use crate::space::{self, Backing, Fill};
 use crate::{blank, process, threads};
 use std::time::{Duration, Instant};
-use stillframe_image::{Gap, PAGE_SIZE, PageNumber, Process};
+use stillframe_image::{Gap, Mapping, MappingKind, PAGE_SIZE, PageNumber, Process, ProcessImage};
 use stillframe_linux::remote::Remote;
 use stillframe_linux::tracee::{Halt, Stop, Tracee};
 
@@ -133,10 +132,9 @@ fn build<'a>(
     let now = stillframe_linux::proc::process::read(main)?;
     refuse(&now, &image.process)?;
     let mut remote = Remote::prepare(halt, &space::avoid(image))?;
-    if let Some(last) = image.descriptors.open.last() {
-        remote.reserve_descriptors(last.fd);
-    }
     blank::clean(&mut remote, halt)?;
+    let mut shared = Shared::of(&[image], Policy::default());
+    offer_memory(image, &mut shared, backing)?;
     let how = if request.lazy {
         Fill::Lazily
     } else {
@@ -148,10 +146,11 @@ fn build<'a>(
     if request.lazy {
         pages += lazy::needed_now(&remote, source)?;
     }
-    descriptors::conform(&mut remote, halt, image, &mut gaps)?;
+    gaps.extend(objects::conform(&mut remote, halt, image, &mut shared)?);
     threads::permit_tiles(&mut remote, halt, main, image)?;
     let made = threads::conform(&mut remote, halt, main, image, &mut threads::Unguarded)?;
     gaps.extend(made.gaps);
+    gaps.extend(shared.finish());
     // It lives in our session, and in our group: its own are gone, or another's by now.
     let wanted = Process {
         group: now.group,
@@ -183,6 +182,23 @@ fn build<'a>(
         pages,
         server,
     })
+}
+
+/// Memory that is mapped shared and open as a descriptor is one: both get the same file.
+fn offer_memory(image: &ProcessImage, shared: &mut Shared, backing: &mut Backing) -> Result<()> {
+    let mappings = &image.space.mappings;
+    let of = |m: &&Mapping| m.kind == MappingKind::SharedMemory && m.inode != 0;
+    for mapping in mappings.iter().filter(of) {
+        let same = |m: &&Mapping| (m.device, m.inode) == (mapping.device, mapping.inode);
+        let end = |m: &Mapping| m.offset.saturating_add(m.len());
+        let length = mappings.iter().filter(same).map(end).max().unwrap_or(0);
+        let file = shared
+            .memory(mapping.inode, &mapping.name, length)?
+            .try_clone_to_owned()
+            .map_err(|e| Error::io("taking", space::describe(mapping), e))?;
+        backing.offer(mapping.device, mapping.inode, file.into(), true);
+    }
+    Ok(())
 }
 
 /// What a new process of ours cannot be.
