@@ -16,6 +16,7 @@ mod output;
 mod progress;
 mod units;
 mod usage;
+mod world;
 
 use clap::Parser as _;
 use std::io::Write as _;

@@ -52,6 +52,12 @@ impl<'a> Source<'a> {
         &self.image
     }
 
+    /// The same, to be changed before it is made: other files in place of some
+    /// ([`crate::files::Putting::redirect`]).
+    pub const fn image_mut(&mut self) -> &mut ProcessImage {
+        &mut self.image
+    }
+
     /// The memory.
     pub const fn memory(&self) -> &Memory<'a> {
         &self.memory

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// What is done with files that the processes write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -25,6 +26,27 @@ impl From<FilesArg> for stillframe_restore::check::Files {
             FilesArg::Private => Self::Private,
         }
     }
+}
+
+/// What is done with files that the processes write, before they go on.
+#[derive(Clone, Debug, Args)]
+pub struct FilesArgs {
+    /// Files that the process writes: taken as they are (ignore), refused if they have changed since
+    /// (check), put back to what they were (version, with --yes), or copied as they were, for the new
+    /// process alone (private). The last two take a recording made with --files version; see
+    /// docs/files.md.
+    #[arg(
+        long,
+        value_name = "ignore|check|version|private",
+        default_value = "check"
+    )]
+    pub files: FilesArg,
+    /// Agree that --files version writes over files.
+    #[arg(long)]
+    pub yes: bool,
+    /// Where the copies of --files private go. One is made in the temporary directory without.
+    #[arg(long, value_name = "DIR")]
+    pub private_dir: Option<PathBuf>,
 }
 
 /// `still check`.

@@ -1,5 +1,6 @@
 //! What was typed to bring a moment back to life.
 
+use super::check::FilesArgs;
 use clap::{Args, ValueEnum};
 use std::ffi::OsString;
 
@@ -27,6 +28,8 @@ pub struct RestoreArgs {
     /// meanwhile. With --detach, `still` ends when all are there. Takes CAP_SYS_PTRACE.
     #[arg(long)]
     pub lazy: bool,
+    #[command(flatten)]
+    pub files: FilesArgs,
     /// How many independent copies to start.
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=4096))]

@@ -1,6 +1,6 @@
 //! `still rollback`.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::ffi::OsString;
 
 /// `still rollback`.
@@ -19,7 +19,29 @@ pub struct RollbackArgs {
     /// Leave it stopped (SIGCONT lets it go on).
     #[arg(long)]
     pub stopped: bool,
+    /// Files that the process has written since: taken as they are (ignore), or a reason to refuse
+    /// (check). They are not put back; see docs/files.md.
+    #[arg(long, value_enum, default_value_t = LiveFiles::Check)]
+    pub files: LiveFiles,
     /// Say what was done as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What is done with files that the live process has written since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LiveFiles {
+    /// They stay as they are.
+    Ignore,
+    /// One that is not what it was is a reason to refuse.
+    Check,
+}
+
+impl From<LiveFiles> for stillframe_restore::check::Files {
+    fn from(typed: LiveFiles) -> Self {
+        match typed {
+            LiveFiles::Ignore => Self::Ignore,
+            LiveFiles::Check => Self::Check,
+        }
+    }
 }

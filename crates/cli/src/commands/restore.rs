@@ -1,14 +1,17 @@
 //! `still restore`.
 
 use crate::args::ProcessArgs;
+use crate::args::check::FilesArg;
 use crate::args::restore::{PidChoice, RestoreArgs};
 use crate::exit::{Code, fail};
-use crate::{open, output};
+use crate::{open, output, world};
 use serde::Serialize;
 use std::io::Write as _;
 use stillframe_linux::child;
 use stillframe_linux::signals::{Interrupt, Interrupts};
 use stillframe_linux::tracee::Outcome;
+use stillframe_restore::check::Purpose;
+use stillframe_restore::files::Putting;
 use stillframe_restore::lazy::{Server, let_off};
 use stillframe_restore::restore::{Pid, Request, Restored, restore};
 use stillframe_restore::space::Backing;
@@ -46,7 +49,34 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
         pid: None,
     };
     let process = open::process(&opened.recording, opened.id, &chosen)?.id;
-    let source = Source::open(&opened.recording, opened.id, process).map_err(failed)?;
+    let purpose = Purpose::New {
+        same_pids: args.pid == PidChoice::Same,
+    };
+    let (recording, id) = (&opened.recording, opened.id);
+    world::examine(recording, id, args.files.files.into(), purpose)?;
+    // Copies have files of their own only if those are copies as well.
+    let own = match args.files.files {
+        FilesArg::Private => args.count,
+        _ => 1,
+    };
+    let mut puttings = (0..own)
+        .map(|copy| world::plan(recording, id, &args.files, copy))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let mut sources = Vec::new();
+    for at in 0..puttings.len() {
+        let ready = puttings[at].apply().and_then(|()| {
+            let mut source = Source::open(recording, id, process)?;
+            puttings[at].redirect(source.image_mut());
+            Ok(source)
+        });
+        match ready {
+            Ok(source) => sources.push(source),
+            Err(error) => {
+                take_back(&mut puttings);
+                return Err(failed(error));
+            }
+        }
+    }
     let request = Request {
         pid: match args.pid {
             PidChoice::New => Pid::New,
@@ -58,16 +88,20 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
     // Signals to us are passed on, so they must not end us while there is nobody to pass them to.
     let interrupts = Interrupts::new()?;
     let mut started: Vec<Restored<'_>> = Vec::new();
-    for _ in 0..args.count {
-        match restore(&source, request, &mut Backing::default()) {
+    for source in sources.iter().cycle().take(args.count as usize) {
+        match restore(source, request, &mut Backing::default()) {
             Ok(one) => started.push(one),
             Err(error) => {
                 for one in &started {
                     child::kill(one.pid);
                 }
+                take_back(&mut puttings);
                 return Err(failed(error));
             }
         }
+    }
+    for putting in puttings {
+        putting.finish();
     }
     tell(args, &started)?;
     let pids: Vec<u32> = started.iter().map(|one| one.pid).collect();
@@ -98,6 +132,15 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
         }
         Ok(status)
     })
+}
+
+/// Files become again what they were before us.
+fn take_back(puttings: &mut [Putting<'_>]) {
+    for putting in puttings {
+        if let Err(error) = putting.undo() {
+            tracing::error!(%error, "a file is not what it was before");
+        }
+    }
 }
 
 /// Brings the memory of a process. If that fails it cannot go on.

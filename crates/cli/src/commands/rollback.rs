@@ -5,8 +5,10 @@ use crate::exit::{Code, fail};
 use crate::open;
 use crate::output::{self, printable};
 use crate::units::show_ns;
+use crate::world;
 use serde::Serialize;
 use std::io::Write as _;
+use stillframe_restore::check::Purpose;
 use stillframe_restore::rollback::alone::{Then, roll_back_alone};
 use stillframe_restore::rollback::ask::{self, Request, Summary};
 use stillframe_restore::rollback::{Error, Options};
@@ -44,6 +46,7 @@ pub fn run(args: &RollbackArgs) -> anyhow::Result<u8> {
         let why = format!("process {} is not in checkpoint {id}", args.pid);
         return Err(fail(Code::Recording, why));
     };
+    world::examine(&recording, id, args.files.into(), Purpose::Live)?;
     let request = Request {
         pid: args.pid,
         to: id.0,

@@ -213,6 +213,7 @@ impl<'a> Putting<'a> {
             if let Some((path, facts)) = self.instead.get(&(m.device, m.inode)) {
                 m.name = path.as_os_str().as_bytes().to_vec();
                 (m.device, m.inode) = (facts.device, facts.inode);
+                m.file = None;
             }
         }
     }
