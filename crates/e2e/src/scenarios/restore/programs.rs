@@ -50,6 +50,7 @@ pub fn sqlite(length: &Length) -> Result<Outcome> {
     };
     let dir = place::scratch()?;
     let sql = "
+        pragma temp_store = memory;
         create table t(a integer primary key, b integer, c text);
         with recursive n(i) as (select 1 union all select i + 1 from n where i < 150000)
             insert into t select i, (i * 7919) % 10007, hex(i * 104729) from n;
