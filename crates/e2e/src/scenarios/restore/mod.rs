@@ -97,9 +97,9 @@ pub(super) fn record(dir: &Path, hz: &str, cmd: &[OsString]) -> Result<Recorded>
 }
 
 pub(super) fn last_line(out: &str) -> String {
-    let lines = out.lines().filter(|l| !l.trim().is_empty());
+    let mut lines = out.lines().filter(|l| !l.trim().is_empty());
     // The recorder's own summary, if there is one, comes on stderr.
-    lines.last().unwrap_or_default().to_owned()
+    lines.next_back().unwrap_or_default().to_owned()
 }
 
 /// Restores `times` random moments, and the first; each must end well and with the same result.
