@@ -1,6 +1,6 @@
 #!/bin/sh
 # Programs with debug information for the scenarios past::*, from the distribution's packages:
-# redis-server and sqlite3 from their sources, python3 with its separate debug file.
+# redis-server and sqlite3 from their sources (kept for inproc::*), python3 with its separate debug file.
 #
 #   crates/e2e/programs.sh [DIR]      (target/e2e-programs without it)
 #
@@ -41,6 +41,18 @@ if [ ! -x "$dir/sqlite3" ]; then
             ./configure -q --disable-tcl --disable-readline && make -s sqlite3.c shell.c &&
             cc -g -O1 -DSQLITE_OMIT_LOAD_EXTENSION -I. shell.c sqlite3.c -o "$dir/sqlite3" -lpthread -lm
     ) >"$work/sqlite.log" 2>&1 || missing sqlite "not built"
+fi
+# Sources that the scenarios inproc::* build with still cc.
+if [ ! -d "$dir/redis-src" ]; then
+    (lists && cd "$work" && apt source redis && mv redis-[0-9]*/ "$dir/redis-src") \
+        >"$work/redis-src.log" 2>&1 || missing redis-src "no sources"
+fi
+if [ ! -f "$dir/sqlite3.c" ]; then
+    (
+        lists && cd "$work" && rm -rf sqlite3-[0-9]*/ && apt source sqlite3 && cd sqlite3-[0-9]*/ &&
+            ./configure -q --disable-tcl --disable-readline && make -s sqlite3.c &&
+            cp sqlite3.h sqlite3.c "$dir/"
+    ) >"$work/sqlite-src.log" 2>&1 || missing sqlite-src "no amalgamation"
 fi
 if [ ! -x "$dir/python/usr/bin/python3" ]; then
     (

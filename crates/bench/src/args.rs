@@ -22,6 +22,8 @@ pub enum BenchCommand {
     History(Box<HistoryBench>),
     /// Measure what bringing a moment back to life costs, beside CRIU.
     Restore(RestoreBench),
+    /// Measure checkpoints inside programs (still cc) against fork, mprotect, userfaultfd and an undo log.
+    Inproc(stillframe_instrument::args::BenchArgs),
     /// Be a workload: print `ready PID`, then do what each line `go UNITS` on stdin says.
     #[command(hide = true)]
     Target(TargetArgs),

@@ -37,6 +37,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         BenchCommand::Policies(args) => policies::run(args),
         BenchCommand::History(args) => history::run(args),
         BenchCommand::Restore(args) => restore::run(args),
+        BenchCommand::Inproc(args) => Ok(stillframe_instrument::bench::run(args).map(|_| ())?),
         BenchCommand::Target(args) => targets::serve(args),
     }
 }

@@ -79,16 +79,16 @@ pub struct RustflagsArgs {
     pub encoded: bool,
 }
 
-/// `still bench inproc` and `still inproc bench`.
+/// `still bench inproc`.
 #[derive(Clone, Debug, Args)]
 pub struct BenchArgs {
     /// Pairs of runs that each figure is the median of.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
     pub pairs: u32,
-    /// Only these programs: empty, kv, server, sqlite, kernels.
+    /// Only these: empty, kv, server, sqlite, kernels.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub only: Vec<String>,
-    /// The amalgamation's sqlite3.c, for the program sqlite.
+    /// The amalgamation's sqlite3.c, sqlite3.h beside it; without it sqlite is skipped.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub sqlite: Option<PathBuf>,
     /// As JSON.

@@ -8,6 +8,7 @@
 
 pub mod args;
 pub mod audit;
+pub mod bench;
 pub mod cc;
 pub mod compiler;
 pub mod embed;

@@ -13,6 +13,7 @@ pub mod find;
 pub mod follow;
 pub mod gdb;
 pub mod history;
+pub mod inproc;
 pub mod input;
 pub mod instant;
 pub mod interrupt;
@@ -71,6 +72,7 @@ pub fn all() -> Vec<Scenario> {
         files::SCENARIOS,
         check::SCENARIOS,
         state::SCENARIOS,
+        inproc::SCENARIOS,
         bench::SCENARIOS,
         report::SCENARIOS,
         restore::SCENARIOS,
