@@ -43,6 +43,20 @@ static uint64_t map_some(uint64_t x) {
     }
     NEED(munmap(m, more * PAGE) == 0);
     size_t big = 1 + (x >> 16) % 300000;
+    /* One that stays mapped until the next time, so that it is there at every other moment. */
+    static __thread uint64_t *kept;
+    static __thread size_t kept_pages;
+    if (kept) {
+        for (size_t i = 0; i < kept_pages * PAGE / 8; i += 64)
+            if (kept[i] != kept_pages + i) WRONG("the mapping kept lost a word at %zu", i);
+        NEED(munmap(kept, kept_pages * PAGE) == 0);
+        kept = NULL;
+    } else {
+        kept_pages = n;
+        kept = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        NEED(kept != MAP_FAILED);
+        for (size_t i = 0; i < n * PAGE / 8; i += 64) kept[i] = n + i;
+    }
     unsigned char *h = malloc(big);
     NEED(h != NULL);
     memset(h, (int)(x & 0xff), big);

@@ -19,7 +19,7 @@ use stillframe_linux::inject::Injector;
 use stillframe_linux::missing::{Copied, Happened, Missing};
 use stillframe_linux::remote::Remote;
 use stillframe_linux::remote::numbers::{self, prctl};
-use stillframe_linux::tracee::{Halt, Stop, Tracee};
+use stillframe_linux::tracee::{Event, Halt, Outcome, Stop, Tracee};
 
 const SIZE: u64 = PAGE_SIZE as u64;
 /// Most pages brought between two looks at who waits.
@@ -374,33 +374,42 @@ pub(crate) fn arrange(remote: &mut Remote, halt: &mut Halt<'_>) -> Result<Missin
     Missing::handshake(taken?).map_err(refused)
 }
 
-/// Every page is there: the process may outlive us. It is stopped for a moment.
+/// Every page is there: the process may outlive us. It is stopped for a moment. If it ends in that
+/// moment its end is told here, and to nobody who waits for it.
 ///
 /// # Errors
 /// If it cannot be stopped; it then still ends with us.
-pub fn let_off(pid: u32) -> Result<()> {
+pub fn let_off(pid: u32) -> Result<Option<Outcome>> {
     let mut tracee = Tracee::attach(pid).map_err(|e| {
         Error::unsupported(
             format!("process {pid}"),
             format!("it cannot be let off: {e}"),
         )
     })?;
-    let done = match tracee.stop(LIMIT)? {
-        Stop::All(mut halt) => {
-            let mut injector = Injector::prepare(&mut halt)?;
-            let args = [prctl::SET_PDEATHSIG, 0, 0, 0, 0, 0];
-            let called = injector.syscall(&mut halt, pid, numbers::PRCTL, args);
-            injector.finish(&mut halt)?;
-            halt.resume()?;
-            called.map(drop).map_err(Error::from)
+    let done = loop {
+        match tracee.stop(LIMIT)? {
+            Stop::All(mut halt) => {
+                let mut injector = Injector::prepare(&mut halt)?;
+                let args = [prctl::SET_PDEATHSIG, 0, 0, 0, 0, 0];
+                let called = injector.syscall(&mut halt, pid, numbers::PRCTL, args);
+                injector.finish(&mut halt)?;
+                halt.resume()?;
+                break called.map(drop).map_err(Error::from);
+            }
+            Stop::TimedOut { why, .. } => {
+                break Err(Error::unsupported(
+                    format!("process {pid}"),
+                    format!("it does not stop ({why}), and ends when we do"),
+                ));
+            }
+            Stop::Event(Event::Ended(outcome)) => return Ok(Some(outcome)),
+            // It is about to end by itself, and whoever waits for it will see that.
+            Stop::Event(Event::Exiting { .. } | Event::Fatal { .. }) => break Ok(()),
+            Stop::Event(_) => {}
         }
-        _ => Err(Error::unsupported(
-            format!("process {pid}"),
-            "it did not stop, and ends when we do",
-        )),
     };
     tracee.detach()?;
-    done
+    done.map(|()| None)
 }
 
 #[cfg(test)]

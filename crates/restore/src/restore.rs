@@ -12,7 +12,7 @@ use crate::space::{self, Backing, Fill};
 use crate::{blank, process, threads};
 use std::time::{Duration, Instant};
 use stillframe_image::{Gap, Mapping, MappingKind, PAGE_SIZE, PageNumber, Process, ProcessImage};
-use stillframe_linux::remote::Remote;
+use stillframe_linux::remote::{Remote, numbers};
 use stillframe_linux::tracee::{Halt, Stop, Tracee};
 
 /// How long a process that does nothing may take to stop.
@@ -37,6 +37,9 @@ pub struct Request {
     pub stopped: bool,
     /// Its private anonymous memory comes when it is touched: see [`Restored::server`].
     pub lazy: bool,
+    /// It is to live on without us: in a session of its own, so that neither our end nor that of our
+    /// terminal sends it a signal.
+    pub detached: bool,
 }
 
 /// A process that runs again, or is stopped if that was asked for. It is a child of ours.
@@ -129,10 +132,14 @@ fn build<'a>(
 ) -> Result<Made<'a>> {
     let image = source.image();
     let main = halt.pid();
-    let now = stillframe_linux::proc::process::read(main)?;
+    let mut now = stillframe_linux::proc::process::read(main)?;
     refuse(&now, &image.process)?;
     let mut remote = Remote::prepare(halt, &space::avoid(image))?;
     blank::clean(&mut remote, halt)?;
+    if request.detached {
+        remote.call(halt, main, numbers::SETSID, [0; 6])?;
+        (now.group, now.session) = (main, main);
+    }
     let mut shared = Shared::of(&[image], Policy::default());
     offer_memory(image, &mut shared, backing)?;
     let how = if request.lazy {

@@ -19,6 +19,8 @@ use stillframe_restore::{Error, Source};
 
 /// SIGKILL.
 const KILL: i32 = 9;
+/// ECHILD: nobody to wait for.
+const NO_CHILD: i32 = 10;
 
 /// One process, as JSON.
 #[derive(Serialize)]
@@ -84,6 +86,7 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
         },
         stopped: args.stopped,
         lazy: args.lazy,
+        detached: args.detach,
     };
     // Signals to us are passed on, so they must not end us while there is nobody to pass them to.
     let interrupts = Interrupts::new()?;
@@ -113,21 +116,31 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
     std::thread::scope(|scope| {
         let serving: Vec<_> = servers
             .into_iter()
-            .map(|(pid, server)| scope.spawn(move || bring(pid, server)))
+            .map(|(pid, server)| (pid, scope.spawn(move || bring(pid, server))))
             .collect();
         let mut status = 0;
+        // Those whose end was told to the thread that brought their memory.
+        let mut elsewhere = Vec::new();
         if !args.detach {
             for pid in pids {
-                let outcome = child::wait(pid, &interrupts)?;
-                if status == 0 {
-                    status = code(outcome);
+                match child::wait(pid, &interrupts) {
+                    Ok(outcome) if status == 0 => status = code(outcome),
+                    Ok(_) => {}
+                    Err(error) if error.errno() == Some(NO_CHILD) => elsewhere.push(pid),
+                    Err(error) => return Err(error.into()),
                 }
             }
         }
-        for one in serving {
-            match one.join() {
+        for (pid, one) in serving {
+            let ended = match one.join() {
                 Ok(done) => done?,
                 Err(panic) => std::panic::resume_unwind(panic),
+            };
+            if let Some(outcome) = ended
+                && status == 0
+                && elsewhere.contains(&pid)
+            {
+                status = code(outcome);
             }
         }
         Ok(status)
@@ -144,7 +157,7 @@ fn take_back(puttings: &mut [Putting<'_>]) {
 }
 
 /// Brings the memory of a process. If that fails it cannot go on.
-fn bring(pid: u32, mut server: Server<'_>) -> anyhow::Result<()> {
+fn bring(pid: u32, mut server: Server<'_>) -> anyhow::Result<Option<Outcome>> {
     if let Err(error) = server.serve() {
         Interrupt {
             signal: KILL,
@@ -154,12 +167,13 @@ fn bring(pid: u32, mut server: Server<'_>) -> anyhow::Result<()> {
         return Err(failed(error));
     }
     // A process that has ended meanwhile needs nothing.
-    if std::path::Path::new(&format!("/proc/{pid}")).exists()
-        && let Err(error) = let_off(pid)
-    {
-        tracing::warn!(pid, %error, "it ends when this command ends");
+    if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
+        return Ok(None);
     }
-    Ok(())
+    Ok(let_off(pid).unwrap_or_else(|error| {
+        tracing::warn!(pid, %error, "it ends when this command ends");
+        None
+    }))
 }
 
 /// The exit status by which a program's end is told, as shells do.
@@ -218,12 +232,8 @@ fn tell(args: &RestoreArgs, started: &[Restored<'_>]) -> anyhow::Result<()> {
 
 /// An error of restoring with its exit code.
 fn failed(error: Error) -> anyhow::Error {
-    match error {
-        Error::Store(error) => error.into(),
-        Error::Linux(error) => error.into(),
-        Error::Kernel => fail(Code::Kernel, error.to_string()),
-        Error::PidTaken(_) => fail(Code::Exists, error.to_string()),
-        Error::NotSupported { .. } | Error::File { .. } => fail(Code::Target, error.to_string()),
-        other => other.into(),
+    match crate::exit::of_restore(&error) {
+        Some(code) => fail(code, error.to_string()),
+        None => error.into(),
     }
 }

@@ -213,10 +213,6 @@ fn changed(_: &Length) -> Result<Outcome> {
     live.wait(PATIENCE)?;
     let answer = check(s.dir.path(), &recording, "last", &["--same-pids"])?;
     ensure!(answer.of(&pid) == "none", "{:?}", answer.findings);
-    // Where it worked is gone.
-    std::fs::rename(&s.work, s.dir.path().join("elsewhere"))?;
-    let answer = ask(&s, &[])?;
-    ensure!(answer.of("/work") == "refuse", "{:?}", answer.findings);
     // A moment that does not exist is the recording's failure, not the world's.
     let moment = still::moment(&s.recording, "999999");
     still::refused(s.dir.path(), &["check".into(), moment], 4)?;

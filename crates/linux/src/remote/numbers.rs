@@ -20,6 +20,8 @@ pub const FCNTL: i64 = libc::SYS_fcntl;
 pub const DUP3: i64 = libc::SYS_dup3;
 /// `prctl`.
 pub const PRCTL: i64 = libc::SYS_prctl;
+/// `setsid`.
+pub const SETSID: i64 = libc::SYS_setsid;
 /// `setgroups`.
 pub const SETGROUPS: i64 = libc::SYS_setgroups;
 /// `setresgid`.

@@ -72,9 +72,9 @@ pub fn all(_: &Length) -> Result<Outcome> {
     let (_, status, err) = super::piped(dir, &bare)?;
     ensure!(status == 0, "recording: {}", still::tail(&err));
     std::fs::write(&exe, b"#!/bin/sh\necho other\n")?;
-    refuse(&restore("5", &[]), 3, "revive-copy")?;
+    refuse(&restore("5", &[]), 11, "revive-copy")?;
     std::fs::remove_file(&exe)?;
-    refuse(&restore("5", &[]), 3, "revive-copy")?;
+    refuse(&restore("5", &[]), 11, "revive-copy")?;
     passed(result)
 }
 
@@ -93,12 +93,7 @@ fn pid_taken(dir: &Path) -> Result<()> {
         "--pid".into(),
         "same".into(),
     ];
-    let code = if rustix::process::geteuid().is_root() {
-        6
-    } else {
-        3
-    };
-    let line = still::refused(dir, &args, code)?;
+    let line = still::refused(dir, &args, 11)?;
     ensure!(line.contains(&pid.to_string()), "{line}");
     target.finish()
 }
