@@ -35,6 +35,9 @@ pub fn check(pid: u32, wanted: &Process, wall_ns: u64) -> Result<(), Error> {
         )));
     }
     let executable = identity::executable(pid)?;
+    if executable.is_empty() {
+        return Err(Error::Refused(format!("process {pid} has ended")));
+    }
     if plain(&executable) != plain(&wanted.executable) {
         return Err(Error::Refused(format!(
             "process {pid} runs another program now ({}, not {})",

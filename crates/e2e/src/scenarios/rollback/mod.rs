@@ -274,7 +274,7 @@ const MANY: &[&str] = &[
     "--threads",
     "4",
     "--steps",
-    "200000",
+    "400000",
     "--pace",
     "800",
     "--helpers",
