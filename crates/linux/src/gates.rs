@@ -50,14 +50,7 @@ impl Gates {
     /// # Errors
     /// If the process is gone, or its memory may not be written.
     pub fn find(pid: u32) -> Result<Self> {
-        let path = format!("/proc/{pid}/mem");
-        let memory = File::options()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|source| {
-                crate::Error::syscall("open", crate::Target::Path(path.clone()), source)
-            })?;
+        let memory = crate::memory::open(pid)?;
         let mut this = Self {
             maps: Maps::open(pid)?,
             memory,

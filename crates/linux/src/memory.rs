@@ -15,18 +15,23 @@ pub struct Door {
     file: File,
 }
 
+/// Opens /proc/PID/mem for both.
+pub(crate) fn open(pid: u32) -> Result<File> {
+    let path = format!("/proc/{pid}/mem");
+    let file = File::options().read(true).write(true).open(&path);
+    file.map_err(|e| Error::syscall("open", Target::Path(path), e))
+}
+
 impl Door {
     /// Opens that of a process, which must be traced by us to be written.
     ///
     /// # Errors
     /// If it is gone or not ours.
     pub fn open(pid: u32) -> Result<Self> {
-        let path = format!("/proc/{pid}/mem");
-        let file = File::options().read(true).write(true).open(&path);
-        match file {
+        match open(pid) {
             Ok(file) => Ok(Self { pid, file }),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::ProcessGone(pid)),
-            Err(e) => Err(Error::syscall("open", Target::Path(path), e)),
+            Err(e) if e.errno() == Some(libc::ENOENT) => Err(Error::ProcessGone(pid)),
+            Err(e) => Err(e),
         }
     }
 

@@ -9,11 +9,12 @@
 //! has been read, and what they took away must not be filled any more: a page that was thrown away is
 //! zero from then on.
 
-use crate::error::{Error, Result, Target};
+use crate::error::Result;
+use crate::uffd::{Features, api, control, failed, wire};
 use linux_raw_sys::{general as uapi, ioctl};
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Something that happened to registered memory.
 #[derive(Debug)]
@@ -59,26 +60,15 @@ impl Missing {
     /// # Errors
     /// EPERM if following forks takes a privilege we lack; EINVAL if the kernel has no such events.
     pub fn handshake(fd: OwnedFd) -> Result<Self> {
-        let mut arg = uapi::uffdio_api {
-            api: u64::from(uapi::UFFD_API),
-            features: u64::from(
-                uapi::UFFD_FEATURE_EVENT_FORK
-                    | uapi::UFFD_FEATURE_EVENT_REMAP
-                    | uapi::UFFD_FEATURE_EVENT_REMOVE
-                    | uapi::UFFD_FEATURE_EVENT_UNMAP,
-            ),
-            ioctls: 0,
-        };
-        // SAFETY: UFFDIO_API reads and writes one `uffdio_api`, which `arg` is, for the duration of
-        // the call only.
-        let done = unsafe { libc::ioctl(fd.as_raw_fd(), ioctl::UFFDIO_API.into(), &raw mut arg) };
-        if done == 0 {
-            Ok(Self { fd })
-        } else {
-            Err(Error::last(
-                "UFFDIO_API",
-                Target::Descriptor(fd.as_raw_fd()),
-            ))
+        let events = Features(u64::from(
+            uapi::UFFD_FEATURE_EVENT_FORK
+                | uapi::UFFD_FEATURE_EVENT_REMAP
+                | uapi::UFFD_FEATURE_EVENT_REMOVE
+                | uapi::UFFD_FEATURE_EVENT_UNMAP,
+        ));
+        match api(fd.as_fd(), events) {
+            Ok(_) => Ok(Self { fd }),
+            Err(e) => Err(failed(fd.as_fd(), "UFFDIO_API")(e)),
         }
     }
 
@@ -92,16 +82,10 @@ impl Missing {
             mode: u64::from(uapi::UFFDIO_REGISTER_MODE_MISSING),
             ioctls: 0,
         };
-        // SAFETY: UFFDIO_REGISTER reads and writes one `uffdio_register`, which `arg` is, for the
-        // duration of the call only. The memory it is about belongs to a process made for that.
-        let done = unsafe {
-            libc::ioctl(
-                self.fd.as_raw_fd(),
-                ioctl::UFFDIO_REGISTER.into(),
-                &raw mut arg,
-            )
-        };
-        self.outcome("UFFDIO_REGISTER", done)
+        // SAFETY: UFFDIO_REGISTER reads and writes one `uffdio_register`, which `arg` is. The memory it
+        // is about belongs to a process made for that.
+        unsafe { control(self.as_fd(), ioctl::UFFDIO_REGISTER, &mut arg) }
+            .map_err(failed(self.as_fd(), "UFFDIO_REGISTER"))
     }
 
     /// Gives addresses back: their missing pages are zero again.
@@ -110,15 +94,10 @@ impl Missing {
     /// The kernel's; ENOMEM if the process is gone.
     pub fn unregister(&self, range: &Range<u64>) -> Result<()> {
         let mut arg = wire(range);
-        // SAFETY: UFFDIO_UNREGISTER reads one `uffdio_range`, which `arg` is.
-        let done = unsafe {
-            libc::ioctl(
-                self.fd.as_raw_fd(),
-                ioctl::UFFDIO_UNREGISTER.into(),
-                &raw mut arg,
-            )
-        };
-        self.outcome("UFFDIO_UNREGISTER", done)
+        // SAFETY: UFFDIO_UNREGISTER reads one `uffdio_range`, which `arg` is. It only ends what
+        // registering began.
+        unsafe { control(self.as_fd(), ioctl::UFFDIO_UNREGISTER, &mut arg) }
+            .map_err(failed(self.as_fd(), "UFFDIO_UNREGISTER"))
     }
 
     /// Brings pages: `bytes` (whole pages) to `to`, and wakes who waits for them. Pages that are
@@ -135,20 +114,10 @@ impl Missing {
             copy: 0,
         };
         // SAFETY: UFFDIO_COPY reads one `uffdio_copy` and `len` bytes at `src`, which `bytes` is, and
-        // writes how many it copied into `arg`.
-        let done =
-            unsafe { libc::ioctl(self.fd.as_raw_fd(), ioctl::UFFDIO_COPY.into(), &raw mut arg) };
-        if done == 0 {
-            return Ok(Copied::Done);
-        }
-        let error = io::Error::last_os_error();
-        let before = u64::try_from(arg.copy).unwrap_or(0);
-        match error.raw_os_error() {
-            Some(libc::EAGAIN) => Ok(Copied::Again(before)),
-            Some(libc::EEXIST | libc::ENOENT) => Ok(Copied::Partly(before)),
-            Some(libc::ESRCH) => Ok(Copied::Gone),
-            _ => Err(Error::syscall("UFFDIO_COPY", self.target(), error)),
-        }
+        // writes how many it copied into `arg`. The memory it fills belongs to a process made for
+        // that.
+        let done = unsafe { control(self.as_fd(), ioctl::UFFDIO_COPY, &mut arg) };
+        self.copied("UFFDIO_COPY", done, arg.copy)
     }
 
     /// A page of zeros.
@@ -162,33 +131,31 @@ impl Missing {
             zeropage: 0,
         };
         // SAFETY: UFFDIO_ZEROPAGE reads one `uffdio_zeropage` and writes how many bytes it made into
-        // it; `arg` is one.
-        let done = unsafe {
-            libc::ioctl(
-                self.fd.as_raw_fd(),
-                ioctl::UFFDIO_ZEROPAGE.into(),
-                &raw mut arg,
-            )
-        };
-        if done == 0 {
+        // it; `arg` is one. The memory it fills belongs to a process made for that.
+        let done = unsafe { control(self.as_fd(), ioctl::UFFDIO_ZEROPAGE, &mut arg) };
+        self.copied("UFFDIO_ZEROPAGE", done, arg.zeropage)
+    }
+
+    /// What became of bringing pages; `before`: bytes that were, or a negative error.
+    fn copied(&self, what: &'static str, done: io::Result<()>, before: i64) -> Result<Copied> {
+        let Err(error) = done else {
             return Ok(Copied::Done);
-        }
-        let error = io::Error::last_os_error();
-        let before = u64::try_from(arg.zeropage).unwrap_or(0);
+        };
+        let before = u64::try_from(before).unwrap_or(0);
         match error.raw_os_error() {
             Some(libc::EAGAIN) => Ok(Copied::Again(before)),
             Some(libc::EEXIST | libc::ENOENT) => Ok(Copied::Partly(before)),
             Some(libc::ESRCH) => Ok(Copied::Gone),
-            _ => Err(Error::syscall("UFFDIO_ZEROPAGE", self.target(), error)),
+            _ => Err(failed(self.as_fd(), what)(error)),
         }
     }
 
     /// Lets those go who wait for a page that is there by now.
     pub fn wake(&self, range: &Range<u64>) {
         let mut arg = wire(range);
-        // SAFETY: UFFDIO_WAKE reads one `uffdio_range`, which `arg` is. It can fail for memory that
-        // is gone, and then nobody waits.
-        unsafe { libc::ioctl(self.fd.as_raw_fd(), ioctl::UFFDIO_WAKE.into(), &raw mut arg) };
+        // SAFETY: UFFDIO_WAKE reads one `uffdio_range`, which `arg` is, and changes no memory.
+        let _woken = unsafe { control(self.as_fd(), ioctl::UFFDIO_WAKE, &mut arg) };
+        // It can fail for memory that is gone, and then nobody waits.
     }
 
     /// Takes one report; `None` if there is none now. Does not wait.
@@ -202,7 +169,7 @@ impl Missing {
             Ok(32) => {}
             Ok(_) => return Ok(None),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(None),
-            Err(e) => return Err(Error::syscall("read", self.target(), e)),
+            Err(e) => return Err(failed(self.as_fd(), "read")(e.into())),
         }
         let word = |at: usize| {
             let bytes = message.get(at..at + 8).and_then(|b| b.try_into().ok());
@@ -227,30 +194,10 @@ impl Missing {
             _ => None,
         })
     }
-
-    fn target(&self) -> Target {
-        Target::Descriptor(self.fd.as_raw_fd())
-    }
-
-    fn outcome(&self, what: &'static str, done: libc::c_int) -> Result<()> {
-        if done == 0 {
-            Ok(())
-        } else {
-            Err(Error::last(what, self.target()))
-        }
-    }
 }
 
 impl AsFd for Missing {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// The kernel's form of a range.
-fn wire(range: &Range<u64>) -> uapi::uffdio_range {
-    uapi::uffdio_range {
-        start: range.start,
-        len: range.end.saturating_sub(range.start),
     }
 }

@@ -1,13 +1,13 @@
 //! What the kernel tells of another process's connections.
 
+use crate::objects::Door;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// The descriptor of the TCP connection that data came in by last and was taken from, among those of
 /// a process: the one that brought what it was working on. `None` if there is none, or it cannot be
 /// looked at.
 pub fn last_to_receive(pid: u32) -> Option<u32> {
-    use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-    let pidfd = pidfd_open(Pid::from_raw(pid.cast_signed())?, PidfdFlags::empty()).ok()?;
+    let door = Door::open(pid).ok()?;
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     let mut best: Option<(u32, u32)> = None;
     for entry in entries.flatten() {
@@ -23,7 +23,7 @@ pub fn last_to_receive(pid: u32) -> Option<u32> {
         if !is_socket {
             continue;
         }
-        let Ok(fd) = pidfd_getfd(&pidfd, number.cast_signed(), PidfdGetfdFlags::empty()) else {
+        let Ok(fd) = door.take(number) else {
             continue;
         };
         if let Some(ago) = since_received(&fd)

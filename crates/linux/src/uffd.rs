@@ -113,21 +113,36 @@ fn create() -> Result<OwnedFd> {
     }
 }
 
+/// Makes a call on a userfaultfd.
+///
+/// # Safety
+/// `arg` is the structure that `request` reads and writes. What the call does to the memory that it
+/// is about must keep the meaning of loads and stores, should that memory be ours.
+pub(crate) unsafe fn control<T>(fd: BorrowedFd<'_>, request: u32, arg: &mut T) -> io::Result<()> {
+    // SAFETY: the caller's promise; `arg` lives for the duration of the call, which keeps no
+    // pointer to it.
+    match unsafe { libc::ioctl(fd.as_raw_fd(), request.into(), std::ptr::from_mut(arg)) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// What a userfaultfd could not do.
+pub(crate) fn failed(fd: BorrowedFd<'_>, what: &'static str) -> impl FnOnce(io::Error) -> Error {
+    let target = Target::Descriptor(fd.as_raw_fd());
+    move |e| Error::syscall(what, target, e)
+}
+
 /// UFFDIO_API. Gives what the kernel supports; what is asked for is then enabled.
-fn api(fd: BorrowedFd<'_>, features: Features) -> io::Result<Features> {
+pub(crate) fn api(fd: BorrowedFd<'_>, features: Features) -> io::Result<Features> {
     let mut arg = uapi::uffdio_api {
         api: u64::from(uapi::UFFD_API),
         features: features.0,
         ioctls: 0,
     };
-    // SAFETY: UFFDIO_API reads and writes one `uffdio_api`, which `arg` is, for the duration of
-    // the call only.
-    let done = unsafe { libc::ioctl(fd.as_raw_fd(), ioctl::UFFDIO_API.into(), &raw mut arg) };
-    if done == 0 {
-        Ok(Features(arg.features))
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    // SAFETY: UFFDIO_API reads and writes one `uffdio_api`, which `arg` is, and touches no memory.
+    unsafe { control(fd, ioctl::UFFDIO_API, &mut arg) }?;
+    Ok(Features(arg.features))
 }
 
 impl Userfaultfd {
@@ -166,8 +181,7 @@ impl Userfaultfd {
                 let missing = Self::supported_features()
                     .map_or(Features::default(), |has| Features::TRACKING.without(has));
                 if missing == Features::default() {
-                    let target = Target::Descriptor(fd.as_raw_fd());
-                    return Err(Error::syscall("UFFDIO_API", target, e));
+                    return Err(failed(fd.as_fd(), "UFFDIO_API")(e));
                 }
                 Err(Error::Unsupported {
                     what: if missing.contains(Features::WP_ASYNC) {
@@ -201,26 +215,19 @@ impl Userfaultfd {
             mode: u64::from(uapi::UFFDIO_REGISTER_MODE_WP),
             ioctls: 0,
         };
-        // SAFETY: UFFDIO_REGISTER reads and writes one `uffdio_register`, which `arg` is, for the
-        // duration of the call only. What it does to the range cannot break memory safety, even if
-        // it is ours: with WP_ASYNC, loads and stores keep their meaning.
-        let done = unsafe {
-            libc::ioctl(
-                self.fd.as_raw_fd(),
-                ioctl::UFFDIO_REGISTER.into(),
-                &raw mut arg,
-            )
-        };
-        if done == 0 {
+        // SAFETY: UFFDIO_REGISTER reads and writes one `uffdio_register`, which `arg` is. What it does
+        // to the range cannot break memory safety, even if it is ours: with WP_ASYNC, loads and
+        // stores keep their meaning.
+        let Err(error) = (unsafe { control(self.as_fd(), ioctl::UFFDIO_REGISTER, &mut arg) })
+        else {
             return Ok(Registration::Registered);
-        }
-        let error = io::Error::last_os_error();
+        };
         match error.raw_os_error() {
             Some(libc::EINVAL) => Ok(Registration::NotSupported),
             Some(libc::EPERM) => Ok(Registration::Forbidden),
             Some(libc::EBUSY) => Ok(Registration::Busy),
             Some(libc::ENOENT | libc::ESRCH | libc::ENOMEM) => Ok(Registration::Gone),
-            _ => Err(Error::syscall("UFFDIO_REGISTER", self.target(), error)),
+            _ => Err(failed(self.as_fd(), "UFFDIO_REGISTER")(error)),
         }
     }
 
@@ -233,14 +240,8 @@ impl Userfaultfd {
         let mut arg = wire(&range);
         // SAFETY: UFFDIO_UNREGISTER reads one `uffdio_range`, which `arg` is. It only drops
         // protections.
-        let done = unsafe {
-            libc::ioctl(
-                self.fd.as_raw_fd(),
-                ioctl::UFFDIO_UNREGISTER.into(),
-                &raw mut arg,
-            )
-        };
-        self.outcome("UFFDIO_UNREGISTER", done)
+        unsafe { control(self.as_fd(), ioctl::UFFDIO_UNREGISTER, &mut arg) }
+            .map_err(failed(self.as_fd(), "UFFDIO_UNREGISTER"))
     }
 
     /// Protects `range`, so that its next write is noticed, or drops the protection, which makes
@@ -258,26 +259,8 @@ impl Userfaultfd {
         };
         // SAFETY: UFFDIO_WRITEPROTECT reads one `uffdio_writeprotect`, which `arg` is. With
         // WP_ASYNC, stores to protected pages keep their meaning.
-        let done = unsafe {
-            libc::ioctl(
-                self.fd.as_raw_fd(),
-                ioctl::UFFDIO_WRITEPROTECT.into(),
-                &raw mut arg,
-            )
-        };
-        self.outcome("UFFDIO_WRITEPROTECT", done)
-    }
-
-    fn target(&self) -> Target {
-        Target::Descriptor(self.fd.as_raw_fd())
-    }
-
-    fn outcome(&self, what: &'static str, done: libc::c_int) -> Result<()> {
-        if done == 0 {
-            Ok(())
-        } else {
-            Err(Error::last(what, self.target()))
-        }
+        unsafe { control(self.as_fd(), ioctl::UFFDIO_WRITEPROTECT, &mut arg) }
+            .map_err(failed(self.as_fd(), "UFFDIO_WRITEPROTECT"))
     }
 }
 
@@ -288,7 +271,7 @@ impl AsFd for Userfaultfd {
 }
 
 /// The kernel's form of a range.
-fn wire(range: &Range<u64>) -> uapi::uffdio_range {
+pub(crate) fn wire(range: &Range<u64>) -> uapi::uffdio_range {
     uapi::uffdio_range {
         start: range.start,
         len: range.end.saturating_sub(range.start),

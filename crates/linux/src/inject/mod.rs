@@ -26,9 +26,11 @@ mod safety;
 mod stub;
 
 use crate::error::{Error, Result, Target};
+use crate::memory;
+use crate::objects::Door;
 use crate::proc::maps::Maps;
 use crate::ptrace::SyscallInfo;
-use crate::tracee::Halt;
+use crate::tracee::{Halt, bit};
 use place::Place;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -47,10 +49,6 @@ const BLOCKED: u64 = !(bit(libc::SIGSEGV)
     | bit(libc::SIGFPE)
     | bit(libc::SIGTRAP)
     | bit(libc::SIGSYS));
-
-const fn bit(signal: i32) -> u64 {
-    1 << (signal - 1)
-}
 
 /// What a seccomp filter means for injected calls. Strict mode always forbids them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,12 +100,7 @@ impl Injector {
     /// As [`Injector::prepare`].
     pub fn prepare_with(halt: &mut Halt<'_>, seccomp: SeccompPolicy) -> Result<Self> {
         let pid = halt.pid();
-        let path = format!("/proc/{pid}/mem");
-        let memory = File::options()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|e| Error::syscall("open", Target::Path(path), e))?;
+        let memory = memory::open(pid)?;
         let mut maps = Maps::open(pid)?;
         let _ = maps.refresh()?;
         let mut xstate = Vec::new();
@@ -158,7 +151,8 @@ impl Injector {
         let taken = if result < 0 {
             Err(failed("userfaultfd", tid, result))
         } else {
-            take_descriptor(self.pid, i32::try_from(result).unwrap_or(-1))
+            Door::open(self.pid)
+                .and_then(|door| door.take(u32::try_from(result).unwrap_or(u32::MAX)))
         };
         // Whatever became of that: the thread now closes what it made.
         let closed = pass(halt, tid)?;
@@ -361,15 +355,4 @@ fn failed(call: &'static str, tid: u32, result: i64) -> Error {
         tid,
         source: std::io::Error::from_raw_os_error(errno),
     }
-}
-
-/// Takes a copy of another process's descriptor.
-fn take_descriptor(pid: u32, fd: i32) -> Result<OwnedFd> {
-    use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-    let gone = || Error::ProcessGone(pid);
-    let process = Pid::from_raw(pid.cast_signed()).ok_or_else(gone)?;
-    let pidfd = pidfd_open(process, PidfdFlags::empty())
-        .map_err(|e| Error::syscall("pidfd_open", Target::Process(pid), e))?;
-    pidfd_getfd(pidfd, fd, PidfdGetfdFlags::empty())
-        .map_err(|e| Error::syscall("pidfd_getfd", Target::Process(pid), e))
 }

@@ -25,15 +25,15 @@ mod place;
 mod safe;
 
 use crate::error::{Error, Result, Target};
+use crate::memory::Door;
+use crate::objects;
 use crate::proc::maps::Maps;
 use crate::ptrace::{StopKind, SyscallInfo};
-use crate::tracee::Halt;
+use crate::tracee::{Halt, bit};
 use channel::Channel;
 use pin::Pins;
-use std::fs::File;
 use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::time::Duration;
 use stillframe_image::Registers;
 
@@ -73,15 +73,11 @@ const BLOCKED: u64 = !(bit(libc::SIGSEGV)
     | bit(libc::SIGKILL)
     | bit(libc::SIGSTOP));
 
-const fn bit(signal: i32) -> u64 {
-    1 << (signal - 1)
-}
-
 /// The means to make calls in one process, all of whose threads are stopped.
 #[derive(Debug)]
 pub struct Remote {
     pid: u32,
-    memory: File,
+    memory: Door,
     base: u64,
     /// Threads whose masks are blocked already.
     ready: Vec<u32>,
@@ -100,12 +96,7 @@ impl Remote {
     /// [`Error::NoRoom`] if no place or no instruction to start from is found; else the kernel's.
     pub fn prepare(halt: &mut Halt<'_>, avoid: &[Range<u64>]) -> Result<Self> {
         let pid = halt.pid();
-        let path = format!("/proc/{pid}/mem");
-        let memory = File::options()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|e| Error::syscall("open", Target::Path(path), e))?;
+        let memory = Door::open(pid)?;
         let mut maps = Maps::open(pid)?;
         let _ = maps.refresh()?;
         let no_room = |what| Error::NoRoom { pid, what };
@@ -173,9 +164,7 @@ impl Remote {
     /// # Errors
     /// If nothing is mapped there (EIO), or the process is gone.
     pub fn write(&self, address: u64, bytes: &[u8]) -> Result<()> {
-        self.memory
-            .write_all_at(bytes, address)
-            .map_err(|e| self.memory_error("write", address, e))
+        self.memory.write(address, bytes)
     }
 
     /// Reads the target's memory, whatever its protection.
@@ -183,14 +172,7 @@ impl Remote {
     /// # Errors
     /// If nothing is mapped there (EIO), or the process is gone.
     pub fn read(&self, address: u64, into: &mut [u8]) -> Result<()> {
-        self.memory
-            .read_exact_at(into, address)
-            .map_err(|e| self.memory_error("read", address, e))
-    }
-
-    fn memory_error(&self, what: &'static str, address: u64, e: std::io::Error) -> Error {
-        let target = Target::Path(format!("memory of process {} at {address:#x}", self.pid));
-        Error::syscall(what, target, e)
+        self.memory.read(address, into)
     }
 
     /// Says up to which descriptor number the caller is going to use the target's table, so that
@@ -225,12 +207,7 @@ impl Remote {
     /// # Errors
     /// EBADF if it has none of that number; else the kernel's.
     pub fn take_fd(&self, number: u32) -> Result<OwnedFd> {
-        use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-        let fail = |what| move |e| Error::syscall(what, Target::Process(self.pid), e);
-        let process = Pid::from_raw(self.pid.cast_signed()).ok_or(Error::ProcessGone(self.pid))?;
-        let pidfd = pidfd_open(process, PidfdFlags::empty()).map_err(fail("pidfd_open"))?;
-        pidfd_getfd(pidfd, number.cast_signed(), PidfdGetfdFlags::empty())
-            .map_err(fail("pidfd_getfd"))
+        objects::Door::open(self.pid)?.take(number)
     }
 
     /// Unmaps our pages and closes our descriptor. The thread used stands behind the call; its

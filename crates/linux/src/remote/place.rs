@@ -1,9 +1,8 @@
 //! Where pages of ours can lie, and an instruction to make the first call with.
 
+use crate::memory::Door;
 use crate::proc::maps::MapsEntry;
-use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 /// What a process can map without asking for more than 47 bits, and not so low that
 /// `vm.mmap_min_addr` forbids it.
@@ -47,7 +46,7 @@ pub(super) fn free(entries: &[MapsEntry], avoid: &[Range<u64>], length: u64) -> 
 
 /// The address of a `syscall` instruction in executable memory: the vDSO has some as a way out of
 /// what it cannot answer itself.
-pub(super) fn instruction(entries: &[MapsEntry], memory: &File) -> Option<u64> {
+pub(super) fn instruction(entries: &[MapsEntry], memory: &Door) -> Option<u64> {
     let vdso = entries.iter().filter(|m| m.name == b"[vdso]");
     let others = entries.iter().filter(|m| !m.name.starts_with(b"[v"));
     let mut bytes = Vec::new();
@@ -56,7 +55,7 @@ pub(super) fn instruction(entries: &[MapsEntry], memory: &File) -> Option<u64> {
         .find_map(|m| {
             let length = usize::try_from(m.len().min(PIECE)).ok()?;
             bytes.resize(length, 0);
-            memory.read_exact_at(&mut bytes, m.start).ok()?;
+            memory.read(m.start, &mut bytes).ok()?;
             let at = bytes.windows(2).position(|w| w == [0x0f, 0x05])?;
             Some(m.start + at as u64)
         })

@@ -6,11 +6,11 @@
 //! stop the process if they are ever run.
 
 use super::{CODE, INSTRUCTIONS, LENGTH, OWN, Remote, SCRATCH, place, word};
-use crate::error::{Error, Result, Target};
+use crate::error::{Error, Result};
 use crate::inject::Injector;
+use crate::memory::Door;
 use crate::proc::maps::Maps;
 use crate::tracee::Halt;
-use std::fs::File;
 use std::ops::Range;
 
 impl Remote {
@@ -20,12 +20,7 @@ impl Remote {
     /// As there; [`Error::NoSafeThread`] if no thread can make a call without a trace.
     pub fn prepare_safely(halt: &mut Halt<'_>, avoid: &[Range<u64>]) -> Result<Self> {
         let pid = halt.pid();
-        let path = format!("/proc/{pid}/mem");
-        let memory = File::options()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|e| Error::syscall("open", Target::Path(path), e))?;
+        let memory = Door::open(pid)?;
         let mut maps = Maps::open(pid)?;
         let _ = maps.refresh()?;
         let base = place::free(maps.entries(), avoid, LENGTH).ok_or(Error::NoRoom {

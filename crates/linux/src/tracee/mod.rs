@@ -39,6 +39,7 @@ pub use family::{Family, FamilyHalt, FamilyStop, FamilyWake};
 pub use halt::Halt;
 pub use points::{NamedPoint, Wish};
 pub use stalls::Stall;
+pub(crate) use status::bit;
 pub use stop::Stop;
 pub use wait::Wake;
 

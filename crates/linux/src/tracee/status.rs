@@ -190,7 +190,7 @@ pub(super) const fn kills_by_default(signal: i32) -> bool {
 }
 
 /// Bit of a signal in a mask.
-pub(super) const fn bit(signal: i32) -> u64 {
+pub(crate) const fn bit(signal: i32) -> u64 {
     if signal >= 1 && signal <= 64 {
         1 << (signal - 1)
     } else {
