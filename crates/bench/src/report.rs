@@ -56,6 +56,22 @@ impl Machine {
             debug_build: cfg!(debug_assertions),
         }
     }
+
+    /// The first line of a report for people; it took `seconds`.
+    pub fn headline(&self, seconds: f64) -> String {
+        format!(
+            "{} processors, {} MiB, Linux {}, load before {}; {seconds:.0} s{}",
+            self.cpus,
+            self.memory_mib,
+            self.kernel,
+            self.load,
+            if self.debug_build {
+                "; NOT a release build"
+            } else {
+                ""
+            }
+        )
+    }
 }
 
 /// Something that was to be measured and was not.
@@ -146,21 +162,7 @@ impl Report {
     /// Never.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut out = String::new();
-        let m = &self.machine;
-        writeln!(
-            out,
-            "{} processors, {} MiB, Linux {}, load before {}; {:.0} s{}",
-            m.cpus,
-            m.memory_mib,
-            m.kernel,
-            m.load,
-            self.seconds,
-            if m.debug_build {
-                "; NOT a release build"
-            } else {
-                ""
-            }
-        )?;
+        writeln!(out, "{}", self.machine.headline(self.seconds))?;
         self.costs(&mut out)?;
         self.pauses(&mut out)?;
         self.accounts(&mut out)?;

@@ -267,21 +267,7 @@ fn judge(cases: &[Case]) -> Vec<Mark> {
 impl Report {
     fn text(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
-        let m = &self.machine;
-        writeln!(
-            out,
-            "{} processors, {} MiB, Linux {}, load before {}; {:.0} s{}",
-            m.cpus,
-            m.memory_mib,
-            m.kernel,
-            m.load,
-            self.seconds,
-            if m.debug_build {
-                "; NOT a release build"
-            } else {
-                ""
-            }
-        )?;
+        writeln!(out, "{}", self.machine.headline(self.seconds))?;
         writeln!(
             out,
             "\n{:>6} {:<24} {:>14} {:>10} {:>10} {:>14} {:>10}",

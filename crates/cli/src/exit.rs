@@ -4,6 +4,7 @@
 //! printed by `still --help` and stands in docs/commands.md.
 
 use std::fmt;
+use stillframe_linux::tracee::Outcome;
 
 /// What the exit status of `still` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,14 @@ Exit codes:
   130  a search was ended by Ctrl-C; what it had found is printed
   `still record` exits like the program it ran: with its status, or 128 + the number of the
   signal that killed it.";
+
+/// The exit status by which the end of a program is told, as shells do.
+pub fn of_outcome(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Exited(code) => u8::try_from(code & 0xff).unwrap_or(1),
+        Outcome::Killed { signal, .. } => u8::try_from(128 + signal).unwrap_or(255),
+    }
+}
 
 /// An error with an exit code. Made by [`fail`], found again by [`code_of`].
 #[derive(Debug)]

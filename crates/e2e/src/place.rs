@@ -201,6 +201,16 @@ pub fn program(name: &str) -> Option<PathBuf> {
         .find(|p| p.is_file())
 }
 
+/// A program, file or directory that `programs.sh` made.
+pub fn made(name: &str) -> Option<PathBuf> {
+    let dir = std::env::var_os("STILL_E2E_PROGRAMS")
+        .map_or_else(|| workspace().join("target/e2e-programs"), PathBuf::from);
+    Some(dir.join(name)).filter(|p| p.exists())
+}
+
+/// How to have what [`made`] looks for.
+pub const HOW_MADE: &str = "run crates/e2e/programs.sh, or set STILL_E2E_PROGRAMS";
+
 /// A directory that is removed when dropped. Under /tmp, open to all, so that a scenario can hand
 /// parts of it to another user.
 ///

@@ -21,6 +21,7 @@ pub mod objects;
 pub mod process;
 pub mod section;
 pub mod signal;
+pub mod text;
 pub mod thread;
 pub mod tree;
 

@@ -95,6 +95,26 @@ pub struct ResourceLimit {
     pub hard: u64,
 }
 
+/// Names of resource limits, RLIMIT_* by position.
+pub const LIMIT_NAMES: [&str; 16] = [
+    "cpu",
+    "fsize",
+    "data",
+    "stack",
+    "core",
+    "rss",
+    "nproc",
+    "nofile",
+    "memlock",
+    "as",
+    "locks",
+    "sigpending",
+    "msgqueue",
+    "nice",
+    "rtprio",
+    "rttime",
+];
+
 /// The kernel's `struct sigaction` for one signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalAction {

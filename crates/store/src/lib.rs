@@ -28,6 +28,7 @@ pub mod reader;
 pub mod retention;
 mod rows;
 mod shadow;
+pub mod talk;
 pub mod verify;
 pub mod writer;
 

@@ -364,21 +364,8 @@ impl Report {
     /// For people: at most 120 columns.
     fn text(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
-        let (m, r) = (&self.machine, &self.recording);
-        writeln!(
-            out,
-            "{} processors, {} MiB, Linux {}, load before {}; {:.0} s{}",
-            m.cpus,
-            m.memory_mib,
-            m.kernel,
-            m.load,
-            self.seconds,
-            if m.debug_build {
-                "; NOT a release build"
-            } else {
-                ""
-            }
-        )?;
+        let r = &self.recording;
+        writeln!(out, "{}", self.machine.headline(self.seconds))?;
         writeln!(
             out,
             "recording: {} checkpoints over {:.1} s, process {:.0} MiB, {:.0} pages written each, {:.0} MiB stored",

@@ -11,7 +11,6 @@
 
 mod rules;
 
-pub use rules::kind_of;
 use rules::rule_for;
 
 use crate::ranges::append;

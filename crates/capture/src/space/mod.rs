@@ -7,7 +7,7 @@ pub use after::Conflicts;
 
 use crate::chunks::Chunk;
 use crate::hot::HotPages;
-use crate::layout::{Layout, kind_of};
+use crate::layout::Layout;
 use crate::objects::Objects;
 use crate::options::Options;
 use crate::pipeline::{Batch, Pipeline};
@@ -121,7 +121,7 @@ impl Space {
         };
         if changed || !self.known {
             self.known = true;
-            let mappings = self.maps.entries().iter().map(mapping_of).collect();
+            let mappings = self.maps.entries().iter().map(MapsEntry::mapping).collect();
             let gone = self.layout.reconcile(mappings, now, self.shared_limit);
             self.forget(gone, pipeline);
             self.objects
@@ -446,24 +446,6 @@ fn subject(mapping: &Mapping) -> String {
     let name = String::from_utf8_lossy(&mapping.name);
     let gap = if name.is_empty() { "" } else { " " };
     format!("mapping {:x}-{:x}{gap}{name}", mapping.start, mapping.end)
-}
-
-fn mapping_of(entry: &MapsEntry) -> Mapping {
-    Mapping {
-        start: entry.start,
-        end: entry.end,
-        read: entry.read,
-        write: entry.write,
-        execute: entry.execute,
-        shared: entry.shared,
-        offset: entry.offset,
-        device: entry.device,
-        inode: entry.inode,
-        name: entry.name.clone(),
-        kind: kind_of(&entry.name, entry.inode, entry.device, entry.shared),
-        coverage: Coverage::Tracked,
-        file: None,
-    }
 }
 
 /// Whether the target has pages in swap, asked at most once. Protecting leaves markers that look

@@ -1,14 +1,20 @@
-//! What `record` and `attach` share: options, and the report at the end.
+//! What `record`, `attach` and `supervise` share: options, the program that is launched, and the report
+//! at the end.
 
 use crate::args::{AccountDepth, CaptureArgs, Copy, Precopy, Rate, Tracker};
 use crate::exit::{Code, fail};
+use crate::live::Live;
 use crate::output::{self, printable};
 use crate::units::{self, show_ns, show_size};
 use crate::usage;
 use serde::Serialize;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use stillframe_capture::{Copying, Error, Findings, Options, Report, TrackerChoice};
+use stillframe_capture::{Copying, Error, Findings, Keeper, Options, Report, TrackerChoice};
+use stillframe_linux::child;
+use stillframe_linux::launch::Launch;
+use stillframe_linux::signals::Interrupts;
+use stillframe_linux::tracee::{Outcome, Tracee};
 
 /// Share of the target's speed that `--hz auto` may cost if nothing else is said.
 const AUTO_BUDGET: f64 = 0.03;
@@ -134,6 +140,44 @@ struct Summary<'a> {
     writer_peak_bytes: u64,
     how: &'a str,
     notes: &'a [String],
+}
+
+/// Launches a program, records it, perhaps under the eyes of a keeper, and waits for its end: how it
+/// ended, and what the recording came to.
+///
+/// # Errors
+/// If it cannot be started or recorded.
+pub fn program(
+    args: &CaptureArgs,
+    options: &Options,
+    command: Launch,
+    interrupts: Interrupts,
+    keeper: Option<&mut dyn Keeper>,
+) -> anyhow::Result<(Outcome, anyhow::Result<()>)> {
+    let mut pid = None;
+    let launch = || {
+        let target = Tracee::launch(command)?;
+        pid = Some(target.pid());
+        Ok(target)
+    };
+    let mut live = Live::new(interrupts, true, args.quiet);
+    // Named anew, so that it need live no longer than the recording.
+    let keeper = keeper.map(|keeper| keeper as &mut dyn Keeper);
+    let result = stillframe_capture::record_kept(launch, options, &mut live, keeper);
+    live.clear();
+    let report = result.map_err(|error| {
+        // It has not run a single instruction: better no program than one that nobody looks after.
+        pid.into_iter().for_each(child::kill);
+        failure(error)
+    })?;
+    let (ended, report_pid) = (report.ended, report.pid);
+    let concluded = conclude(args, options, report);
+    // The recording is over; the program, perhaps, is not. We stay its wrapper.
+    let ended = match ended {
+        Some(ended) => ended,
+        None => child::wait(report_pid, live.interrupts())?,
+    };
+    Ok((ended, concluded))
 }
 
 /// Prints the report, and gives the error that the recording ended with, if any.

@@ -3,7 +3,7 @@
 use crate::args::ProcessArgs;
 use crate::args::check::FilesArg;
 use crate::args::restore::{PidChoice, RestoreArgs};
-use crate::exit::{Code, fail};
+use crate::exit::{Code, fail, of_outcome};
 use crate::{open, output, world};
 use serde::Serialize;
 use std::io::Write as _;
@@ -124,7 +124,7 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
         if !args.detach {
             for pid in pids {
                 match child::wait(pid, &interrupts) {
-                    Ok(outcome) if status == 0 => status = code(outcome),
+                    Ok(outcome) if status == 0 => status = of_outcome(outcome),
                     Ok(_) => {}
                     Err(error) if error.errno() == Some(NO_CHILD) => elsewhere.push(pid),
                     Err(error) => return Err(error.into()),
@@ -140,7 +140,7 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
                 && status == 0
                 && elsewhere.contains(&pid)
             {
-                status = code(outcome);
+                status = of_outcome(outcome);
             }
         }
         Ok(status)
@@ -174,14 +174,6 @@ fn bring(pid: u32, mut server: Server<'_>) -> anyhow::Result<Option<Outcome>> {
         tracing::warn!(pid, %error, "it ends when this command ends");
         None
     }))
-}
-
-/// The exit status by which a program's end is told, as shells do.
-fn code(outcome: Outcome) -> u8 {
-    match outcome {
-        Outcome::Exited(code) => u8::try_from(code & 0xff).unwrap_or(1),
-        Outcome::Killed { signal, .. } => u8::try_from(128 + (signal & 0x7f)).unwrap_or(1),
-    }
 }
 
 fn tell(args: &RestoreArgs, started: &[Restored<'_>]) -> anyhow::Result<()> {

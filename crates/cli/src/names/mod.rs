@@ -114,26 +114,6 @@ pub fn descriptor(kind: &DescriptorKind) -> &str {
     }
 }
 
-/// Resource limits, RLIMIT_* by position.
-pub const LIMITS: [&str; 16] = [
-    "cpu",
-    "fsize",
-    "data",
-    "stack",
-    "core",
-    "rss",
-    "nproc",
-    "nofile",
-    "memlock",
-    "as",
-    "locks",
-    "sigpending",
-    "msgqueue",
-    "nice",
-    "rtprio",
-    "rttime",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// The scenarios.
@@ -342,20 +342,9 @@ fn rust(_: &Length) -> Result<Outcome> {
     passed(said)
 }
 
-/// A file or directory that `programs.sh` left.
-fn source(name: &str) -> Option<PathBuf> {
-    let dir = std::env::var_os("STILL_E2E_PROGRAMS").map_or_else(
-        || place::workspace().join("target/e2e-programs"),
-        PathBuf::from,
-    );
-    Some(dir.join(name)).filter(|p| p.exists())
-}
-
-const HOW: &str = "run crates/e2e/programs.sh, or set STILL_E2E_PROGRAMS";
-
 fn sqlite(length: &Length) -> Result<Outcome> {
-    let Some(amalgamation) = source("sqlite3.c") else {
-        return skip(format!("no sqlite3.c: {HOW}"));
+    let Some(amalgamation) = place::made("sqlite3.c") else {
+        return skip(format!("no sqlite3.c: {}", place::HOW_MADE));
     };
     if no_compiler() {
         return skip("no C compiler");
@@ -491,8 +480,8 @@ impl Client {
 }
 
 fn redis(length: &Length) -> Result<Outcome> {
-    let Some(sources) = source("redis-src") else {
-        return skip(format!("no redis-src: {HOW}"));
+    let Some(sources) = place::made("redis-src") else {
+        return skip(format!("no redis-src: {}", place::HOW_MADE));
     };
     if no_compiler() || Command::new("make").arg("--version").output().is_err() {
         return skip("no C compiler or make");

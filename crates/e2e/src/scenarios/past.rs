@@ -72,17 +72,6 @@ fn noted(events: &mut Vec<Event>, value: u64, change: impl FnOnce() -> Result<()
     Ok(())
 }
 
-/// A program that `programs.sh` made.
-fn built(name: &str) -> Option<PathBuf> {
-    let dir = std::env::var_os("STILL_E2E_PROGRAMS").map_or_else(
-        || place::workspace().join("target/e2e-programs"),
-        PathBuf::from,
-    );
-    Some(dir.join(name)).filter(|p| p.exists())
-}
-
-const HOW: &str = "run crates/e2e/programs.sh, or set STILL_E2E_PROGRAMS";
-
 /// A recording, and what was changed meanwhile.
 struct Told<'a> {
     dir: &'a Path,
@@ -268,8 +257,11 @@ fn count(length: &Length) -> u64 {
 }
 
 fn redis(length: &Length) -> Result<Outcome> {
-    let Some(exe) = built("redis-server") else {
-        return skip(format!("no redis-server with debug information; {HOW}"));
+    let Some(exe) = place::made("redis-server") else {
+        return skip(format!(
+            "no redis-server with debug information; {}",
+            place::HOW_MADE
+        ));
     };
     let dir = place::scratch()?;
     let port = place::free_port()?;
@@ -317,8 +309,11 @@ impl Drop for Piped {
 }
 
 fn sqlite(length: &Length) -> Result<Outcome> {
-    let Some(exe) = built("sqlite3") else {
-        return skip(format!("no sqlite3 with debug information; {HOW}"));
+    let Some(exe) = place::made("sqlite3") else {
+        return skip(format!(
+            "no sqlite3 with debug information; {}",
+            place::HOW_MADE
+        ));
     };
     let Some(stdbuf) = place::program("stdbuf") else {
         return skip("no stdbuf on this machine");
@@ -365,8 +360,11 @@ fn sqlite(length: &Length) -> Result<Outcome> {
 }
 
 fn python(_: &Length) -> Result<Outcome> {
-    let Some(home) = built("python/usr") else {
-        return skip(format!("no python3 with debug information; {HOW}"));
+    let Some(home) = place::made("python/usr") else {
+        return skip(format!(
+            "no python3 with debug information; {}",
+            place::HOW_MADE
+        ));
     };
     let dir = place::scratch()?;
     let log = dir.path().join("counter.log");

@@ -11,6 +11,7 @@
 use super::text::{self, decimal, hexadecimal, split_once};
 use crate::error::{Error, Result, Target};
 use std::fs::File;
+use stillframe_image::{Coverage, Mapping, MappingKind};
 
 /// One line of /proc/PID/maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +48,63 @@ impl MapsEntry {
     /// Whether it has no bytes, which never comes from the kernel.
     pub const fn is_empty(&self) -> bool {
         self.end <= self.start
+    }
+
+    /// Sort of memory, from what this line shows. Hugetlb cannot be told from it except by name.
+    pub fn kind(&self) -> MappingKind {
+        let starts = |prefix: &[u8]| self.name.starts_with(prefix);
+        match self.name.as_slice() {
+            b"[heap]" => MappingKind::Heap,
+            b"[stack]" => MappingKind::Stack,
+            b"[vdso]" => MappingKind::Vdso,
+            b"[vsyscall]" | b"[uprobes]" => MappingKind::Vsyscall,
+            _ if starts(b"[vvar") => MappingKind::Vvar,
+            _ if starts(b"anon_inode:[") || starts(b"anon_inode:") => MappingKind::Device,
+            _ if starts(b"/[aio]") || starts(b"socket:[") => MappingKind::Device,
+            _ if starts(b"/anon_hugepage") => MappingKind::Huge,
+            _ if starts(b"/memfd:") || starts(b"/SYSV") || starts(b"/dev/shm/") => {
+                MappingKind::SharedMemory
+            }
+            _ if starts(b"/dev/zero") => {
+                if self.shared {
+                    MappingKind::SharedMemory
+                } else {
+                    MappingKind::Anonymous
+                }
+            }
+            _ if starts(b"/dev/") => MappingKind::Device,
+            _ if starts(b"/memfd_secret") || starts(b"/secretmem") => MappingKind::Device,
+            _ if self.inode == 0 => {
+                if self.shared {
+                    MappingKind::SharedMemory
+                } else {
+                    MappingKind::Anonymous
+                }
+            }
+            // An unnamed device of shared anonymous memory has no path prefix of its own.
+            _ if self.shared && self.device == (0, 1) => MappingKind::SharedMemory,
+            _ => MappingKind::File,
+        }
+    }
+
+    /// The mapping it tells of, as one of private memory that is tracked would be covered, and with no
+    /// file behind it known yet.
+    pub fn mapping(&self) -> Mapping {
+        Mapping {
+            start: self.start,
+            end: self.end,
+            read: self.read,
+            write: self.write,
+            execute: self.execute,
+            shared: self.shared,
+            offset: self.offset,
+            device: self.device,
+            inode: self.inode,
+            name: self.name.clone(),
+            kind: self.kind(),
+            coverage: Coverage::Tracked,
+            file: None,
+        }
     }
 
     /// The name without ` (deleted)`, if it ends so. Only comparing device and inode with the file

@@ -1,9 +1,10 @@
 //! Files: mapped, open, written.
 
-use super::findings::{Findings, Severity, shown};
+use super::findings::{Findings, Severity};
 use super::world::Named;
 use super::{Files, Policy, Purpose, Wanted, World};
 use std::collections::HashSet;
+use stillframe_image::text::printable;
 use stillframe_image::{
     Descriptor, DescriptorKind, FileContent, FileIdentity, MappingKind, WrittenFile,
 };
@@ -85,13 +86,13 @@ pub(super) fn mapped(wanted: &Wanted, world: &dyn World, out: &mut Findings) {
                     kept += 1;
                     out.warn(
                         AREA,
-                        shown(&file.path),
+                        printable(&file.path),
                         format!("{what}; the copy in the recording is used"),
                     );
                 }
                 Err(what) => out.refuse(
                     AREA,
-                    shown(&file.path),
+                    printable(&file.path),
                     format!("{what}, and the recording keeps no copy; put the file of then there"),
                 ),
             }
@@ -106,11 +107,11 @@ pub(super) fn mapped(wanted: &Wanted, world: &dyn World, out: &mut Findings) {
                     Named::File(_) => {
                         out.warn(
                             AREA,
-                            shown(&m.name),
+                            printable(&m.name),
                             "mapped shared; it is another file now",
                         );
                     }
-                    _ => out.refuse(AREA, shown(&m.name), "mapped shared, and gone"),
+                    _ => out.refuse(AREA, printable(&m.name), "mapped shared, and gone"),
                 }
             }
         }
@@ -157,7 +158,7 @@ pub(super) fn open(wanted: &Wanted, world: &dyn World, out: &mut Findings) {
             match check_open(d, writing, world) {
                 None => {}
                 Some((Severity::Ok, _)) => same += 1,
-                Some((severity, text)) => out.add(severity, AREA, shown(&d.target), text),
+                Some((severity, text)) => out.add(severity, AREA, printable(&d.target), text),
             }
         }
     }
@@ -239,7 +240,7 @@ pub(super) fn written(wanted: &Wanted, world: &dyn World, policy: Policy, out: &
             Files::Version => put_back(file, &now, world, &ours),
             Files::Private => beside(file, &now, world),
         };
-        out.add(severity, AREA, shown(&file.path), text);
+        out.add(severity, AREA, printable(&file.path), text);
     }
 }
 

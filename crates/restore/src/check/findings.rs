@@ -1,6 +1,7 @@
 //! What was found, line by line.
 
 use std::fmt;
+use stillframe_image::text::printable;
 
 /// How bad a difference is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,8 +84,8 @@ impl Findings {
         let finding = Finding {
             severity,
             area,
-            subject: shown(subject.to_string().as_bytes()),
-            text: shown(text.to_string().as_bytes()),
+            subject: printable(subject.to_string().as_bytes()).into_owned(),
+            text: printable(text.to_string().as_bytes()).into_owned(),
         };
         // Processes of a tree share much.
         if !self.all.contains(&finding) {
@@ -118,19 +119,4 @@ impl Findings {
     ) {
         self.add(Severity::Refuse, area, subject, text);
     }
-}
-
-/// Bytes as text, fit for one line.
-pub(super) fn shown(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.chars()
-        .flat_map(|c| {
-            let escaped: Vec<char> = if c.is_control() {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            };
-            escaped
-        })
-        .collect()
 }

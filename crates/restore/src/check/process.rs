@@ -1,8 +1,10 @@
 //! Pids, credentials, limits, places, and what cannot be brought back.
 
-use super::findings::{Findings, shown};
+use super::findings::Findings;
 use super::world::Named;
 use super::{Purpose, Wanted, World};
+use stillframe_image::process::LIMIT_NAMES;
+use stillframe_image::text::printable;
 use stillframe_image::{DescriptorKind, MappingKind, ProcessImage};
 
 /// CAP_SYS_CHROOT, CAP_SYS_RESOURCE.
@@ -10,26 +12,6 @@ const CHROOT: u32 = 18;
 const RESOURCE: u32 = 24;
 /// Position of the limit of descriptors.
 const NOFILE: usize = 7;
-/// Names of limits, by position; only those that a restore can meet.
-const LIMITS: [&str; 16] = [
-    "cpu",
-    "fsize",
-    "data",
-    "stack",
-    "core",
-    "rss",
-    "nproc",
-    "nofile",
-    "memlock",
-    "as",
-    "locks",
-    "sigpending",
-    "msgqueue",
-    "nice",
-    "rtprio",
-    "rttime",
-];
-
 fn capable(world: &dyn World, capability: u32) -> bool {
     // Inheritable, permitted, effective, ...
     let effective = world.us().capabilities.get(2);
@@ -147,7 +129,7 @@ pub(super) fn limits(wanted: &Wanted, world: &dyn World, out: &mut Findings) {
                 ),
             );
         }
-        for ((then, now), name) in process.process.limits.iter().zip(ours).zip(LIMITS) {
+        for ((then, now), name) in process.process.limits.iter().zip(ours).zip(LIMIT_NAMES) {
             if then.hard > now.hard {
                 low = true;
                 let limit = match then.hard {
@@ -175,21 +157,25 @@ pub(super) fn places(wanted: &Wanted, world: &dyn World, out: &mut Findings) {
         match world.named(cwd) {
             _ if cwd.is_empty() => {}
             Named::Directory if cwd.len() == p.cwd.len() => {
-                out.ok("place", shown(cwd), "the working directory is there");
+                out.ok("place", printable(cwd), "the working directory is there");
             }
             Named::Hidden(why) => {
-                out.refuse("place", shown(cwd), format!("the working directory: {why}"));
+                out.refuse(
+                    "place",
+                    printable(cwd),
+                    format!("the working directory: {why}"),
+                );
             }
             _ => out.refuse(
                 "place",
-                shown(cwd),
+                printable(cwd),
                 "the working directory is gone; make a directory of that name",
             ),
         }
         if !matches!(&p.root[..], b"/" | b"") && !capable(world, CHROOT) {
             out.refuse(
                 "place",
-                shown(&p.root),
+                printable(&p.root),
                 "it ran with this root directory, which takes CAP_SYS_CHROOT; restore it as root",
             );
         }
@@ -218,7 +204,10 @@ pub(super) fn descriptors(wanted: &Wanted, out: &mut Findings) {
             out.refuse(
                 "unsupported",
                 format!("{}, descriptor {}", subject(process), d.fd),
-                format!("it is {}, which cannot be restored", shown(kind.as_bytes())),
+                format!(
+                    "it is {}, which cannot be restored",
+                    printable(kind.as_bytes())
+                ),
             );
         }
         for m in process
@@ -230,7 +219,10 @@ pub(super) fn descriptors(wanted: &Wanted, out: &mut Findings) {
             out.refuse(
                 "unsupported",
                 format!("{}, mapping {:x}-{:x}", subject(process), m.start, m.end),
-                format!("memory of a device ({}) cannot be restored", shown(&m.name)),
+                format!(
+                    "memory of a device ({}) cannot be restored",
+                    printable(&m.name)
+                ),
             );
         }
     }

@@ -5,17 +5,16 @@
 //! may ask. One request is served at a time, by the thread that records: nothing else happens to the
 //! process meanwhile.
 //!
-//! A request and its answer are each a u32 length and postcard. Both ends bound what they read and
-//! how long they wait.
+//! How they talk is in [`stillframe_store::talk`]. Both ends bound how long they wait.
 
 use super::{Done, Error};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use stillframe_store::talk::{connect, listen, receive, send};
 
 /// Name of the socket.
 pub const NAME: &str = "rollback";
@@ -85,47 +84,18 @@ enum Answer {
     Failed(String),
 }
 
-fn send(stream: &mut UnixStream, value: &impl Serialize) -> io::Result<()> {
-    let body = postcard::to_allocvec(value).map_err(io::Error::other)?;
-    let length = u32::try_from(body.len()).map_err(io::Error::other)?;
-    stream.write_all(&length.to_le_bytes())?;
-    stream.write_all(&body)
-}
-
-fn receive<T: DeserializeOwned>(stream: &mut UnixStream) -> io::Result<T> {
-    let mut length = [0u8; 4];
-    stream.read_exact(&mut length)?;
-    let length = u32::from_le_bytes(length);
-    if length > LONGEST {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut body = Vec::new();
-    stream.take(u64::from(length)).read_to_end(&mut body)?;
-    postcard::from_bytes(&body).map_err(io::Error::other)
-}
-
-/// A path to the socket that is short, whatever the directory is called: a socket's address holds
-/// 107 bytes.
-fn address(dir: &Path) -> io::Result<(File, PathBuf)> {
-    let dir = File::open(dir)?;
-    let path = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", dir.as_raw_fd()));
-    Ok((dir, path))
-}
-
 /// Asks the recorder of the recording in `dir`; `None` if nobody records into it.
 ///
 /// # Errors
 /// What it answered; [`Error::Ask`] if it went away.
 pub fn ask(dir: &Path, request: &Request) -> Result<Option<Summary>, Error> {
-    let (held, short) = address(dir).map_err(Error::Ask)?;
-    let Ok(mut stream) = UnixStream::connect(short) else {
+    let Some(mut stream) = connect(dir, NAME).map_err(Error::Ask)? else {
         return Ok(None);
     };
-    drop(held);
     let asked = stream
         .set_read_timeout(Some(ANSWER))
         .and_then(|()| send(&mut stream, request))
-        .and_then(|()| receive(&mut stream));
+        .and_then(|()| receive(&mut stream, LONGEST));
     match asked.map_err(Error::Ask)? {
         Answer::Done(summary) => Ok(Some(summary)),
         Answer::Refused(why) => Err(Error::Refused(why)),
@@ -150,18 +120,9 @@ impl Listener {
     /// # Errors
     /// If there can be no socket there, as on some network file systems.
     pub fn start(dir: &Path) -> io::Result<Self> {
-        let path = dir.join(NAME);
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let (held, short) = address(dir)?;
-        let socket = UnixListener::bind(short)?;
-        drop(held);
-        socket.set_nonblocking(true)?;
         Ok(Self {
             dir: dir.into(),
-            socket,
+            socket: listen(dir, NAME)?,
         })
     }
 
@@ -179,7 +140,7 @@ impl Listener {
             let _ = send(&mut stream, &answer);
             return None;
         }
-        let request = receive(&mut stream).ok()?;
+        let request = receive(&mut stream, LONGEST).ok()?;
         Some((request, Asker(stream)))
     }
 }
@@ -211,6 +172,7 @@ impl Drop for Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
 
     #[test]
     fn who_asks_is_answered() {

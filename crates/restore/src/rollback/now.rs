@@ -3,9 +3,7 @@
 use super::layout::Step;
 use super::{Error, Kept};
 use crate::rollback::pages::is_ours;
-use stillframe_image::{
-    Coverage, Mapping, MappingKind, PAGE_SIZE, PageNumber, ProcessImage, Thread,
-};
+use stillframe_image::{Mapping, MappingKind, PAGE_SIZE, PageNumber, ProcessImage, Thread};
 use stillframe_linux::memory::Door;
 use stillframe_linux::pagemap::{Categories, Scanner};
 use stillframe_linux::proc::fds::Fds;
@@ -31,48 +29,8 @@ impl Mappings {
         let mut maps = Maps::open(pid)?;
         let _ = maps.refresh()?;
         Ok(Self {
-            list: maps.entries().iter().map(mapping).collect(),
+            list: maps.entries().iter().map(MapsEntry::mapping).collect(),
         })
-    }
-}
-
-fn mapping(entry: &MapsEntry) -> Mapping {
-    let starts = |prefix: &[u8]| entry.name.starts_with(prefix);
-    let kind = match entry.name.as_slice() {
-        b"[heap]" => MappingKind::Heap,
-        b"[stack]" => MappingKind::Stack,
-        b"[vdso]" => MappingKind::Vdso,
-        b"[vsyscall]" | b"[uprobes]" => MappingKind::Vsyscall,
-        _ if starts(b"[vvar") => MappingKind::Vvar,
-        _ if starts(b"anon_inode:") || starts(b"/[aio]") || starts(b"socket:[") => {
-            MappingKind::Device
-        }
-        _ if starts(b"/anon_hugepage") => MappingKind::Huge,
-        _ if starts(b"/memfd:") || starts(b"/SYSV") || starts(b"/dev/shm/") => {
-            MappingKind::SharedMemory
-        }
-        _ if starts(b"/dev/zero") && entry.shared => MappingKind::SharedMemory,
-        _ if starts(b"/dev/zero") => MappingKind::Anonymous,
-        _ if starts(b"/dev/") => MappingKind::Device,
-        _ if entry.inode == 0 && !entry.shared => MappingKind::Anonymous,
-        _ if entry.inode == 0 => MappingKind::SharedMemory,
-        _ if entry.shared && entry.device == (0, 1) => MappingKind::SharedMemory,
-        _ => MappingKind::File,
-    };
-    Mapping {
-        start: entry.start,
-        end: entry.end,
-        read: entry.read,
-        write: entry.write,
-        execute: entry.execute,
-        shared: entry.shared,
-        offset: entry.offset,
-        device: entry.device,
-        inode: entry.inode,
-        name: entry.name.clone(),
-        kind,
-        coverage: Coverage::Tracked,
-        file: None,
     }
 }
 

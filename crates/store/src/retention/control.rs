@@ -4,16 +4,15 @@
 //! so nobody else may take anything away underneath it. It listens at a socket in the recording's
 //! directory instead, and makes the change itself.
 //!
-//! A request and its answer are each a u32 length and postcard. Both ends bound what they read.
+//! How they talk is in [`crate::talk`].
 
 use super::change::{Change, Changed};
 use crate::Error;
+use crate::talk::{connect, listen, receive, send};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use serde::{Deserialize, Serialize};
+use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
@@ -46,48 +45,19 @@ pub struct Request {
     pub answer: Sender<Result<Changed, Error>>,
 }
 
-fn send(stream: &mut UnixStream, value: &impl Serialize) -> io::Result<()> {
-    let body = postcard::to_allocvec(value).map_err(io::Error::other)?;
-    let length = u32::try_from(body.len()).map_err(io::Error::other)?;
-    stream.write_all(&length.to_le_bytes())?;
-    stream.write_all(&body)
-}
-
-fn receive<T: DeserializeOwned>(stream: &mut UnixStream) -> io::Result<T> {
-    let mut length = [0u8; 4];
-    stream.read_exact(&mut length)?;
-    let length = u32::from_le_bytes(length);
-    if length > LONGEST {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut body = Vec::new();
-    stream.take(u64::from(length)).read_to_end(&mut body)?;
-    crate::header::from_postcard(&body).map_err(io::Error::other)
-}
-
-/// A path to the socket that is short, whatever the directory is called: a socket's address holds
-/// 107 bytes.
-fn address(dir: &Path) -> io::Result<(File, PathBuf)> {
-    let dir = File::open(dir)?;
-    let path = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", dir.as_raw_fd()));
-    Ok((dir, path))
-}
-
 /// Asks the writer of the recording in `dir`; `None` if nobody listens.
 ///
 /// # Errors
 /// What the writer answered, or that it went away.
 pub fn ask(dir: &Path, change: &Change) -> Result<Option<Changed>, Error> {
     let path = dir.join(NAME);
-    let (held, short) = address(dir).map_err(Error::io("open", dir))?;
-    let Ok(mut stream) = UnixStream::connect(short) else {
+    let Some(mut stream) = connect(dir, NAME).map_err(Error::io("open", dir))? else {
         return Ok(None);
     };
-    drop(held);
     let asked = stream
         .set_read_timeout(Some(ANSWER))
         .and_then(|()| send(&mut stream, change))
-        .and_then(|()| receive(&mut stream));
+        .and_then(|()| receive(&mut stream, LONGEST));
     match asked.map_err(Error::io("ask the recorder through", path))? {
         Answer::Done(changed) => Ok(Some(changed)),
         Answer::NoMoment { moment, available } => Err(Error::NoMoment { moment, available }),
@@ -110,16 +80,7 @@ impl Listener {
     /// # Errors
     /// If there can be no socket there, as on some network file systems, or no thread.
     pub fn start(dir: &Path, take: impl Fn(Request) -> bool + Send + 'static) -> io::Result<Self> {
-        let path = dir.join(NAME);
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let (held, short) = address(dir)?;
-        let listener = UnixListener::bind(short)?;
-        drop(held);
-        // Whoever has gone again must not keep the thread in `accept`.
-        listener.set_nonblocking(true)?;
+        let listener = listen(dir, NAME)?;
         let (end, ended) = UnixStream::pair()?;
         let thread = std::thread::Builder::new()
             .name("still-control".into())
@@ -160,7 +121,7 @@ fn serve(stream: &mut UnixStream, take: &impl Fn(Request) -> bool) -> bool {
     let patient = stream
         .set_read_timeout(Some(PATIENCE))
         .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
-    let Ok(change) = patient.and_then(|()| receive::<Change>(stream)) else {
+    let Ok(change) = patient.and_then(|()| receive::<Change>(stream, LONGEST)) else {
         return true;
     };
     let (answer, answered) = channel();

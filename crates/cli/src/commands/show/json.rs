@@ -307,7 +307,7 @@ fn process(image: &ProcessImage) -> ProcessView {
         capabilities: p.capabilities.map(hex),
         no_new_privs: p.no_new_privs,
         seccomp: p.seccomp,
-        limits: names::LIMITS
+        limits: stillframe_image::process::LIMIT_NAMES
             .iter()
             .zip(&p.limits)
             .map(|(name, l)| (*name, [limit(l.soft), limit(l.hard)]))

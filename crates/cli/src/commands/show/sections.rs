@@ -96,7 +96,10 @@ pub(super) fn process(
         p.no_new_privs, p.seccomp
     )?;
     for (at, limit) in p.limits.iter().enumerate() {
-        let name = names::LIMITS.get(at).copied().unwrap_or("unknown");
+        let name = stillframe_image::process::LIMIT_NAMES
+            .get(at)
+            .copied()
+            .unwrap_or("unknown");
         writeln!(out, "  limit {name:<10} {}", limit_text(limit))?;
     }
     if let Some(timers) = &p.interval_timers {

@@ -9,18 +9,15 @@ mod policy;
 
 use super::capture;
 use crate::args::SuperviseArgs;
-use crate::exit::{Code, fail};
-use crate::live::Live;
+use crate::exit::{Code, fail, of_outcome};
 use health::Health;
 use outside::{Outside, What};
 use policy::{Fault, Policy, Sentence};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use stillframe_capture::{Ailment, Case, Keeper, Remedy};
-use stillframe_linux::child;
 use stillframe_linux::launch::Launch;
 use stillframe_linux::signals::Interrupts;
-use stillframe_linux::tracee::{Outcome, Tracee};
 use stillframe_restore::rollback::ask::Summary;
 
 /// The newest part that is kept if nothing else was said.
@@ -47,12 +44,6 @@ pub fn run(args: SuperviseArgs) -> anyhow::Result<u8> {
         args: arguments.to_vec(),
         cwd: None,
     };
-    let mut pid = None;
-    let launch = || {
-        let target = Tracee::launch(command)?;
-        pid = Some(target.pid());
-        Ok(target)
-    };
     let mut supervisor = Supervisor {
         policy: Policy::new(args.retries, args.limit),
         health: args.health.as_deref().map(|command| {
@@ -68,27 +59,16 @@ pub fn run(args: SuperviseArgs) -> anyhow::Result<u8> {
         pid: 0,
         to: None,
     };
-    let mut live = Live::new(interrupts, true, args.capture.quiet);
-    let result =
-        stillframe_capture::record_kept(launch, &options, &mut live, Some(&mut supervisor));
-    live.clear();
-    let report = result.map_err(|error| {
-        // It has not run a single instruction: better no program than one that nobody looks after.
-        pid.into_iter().for_each(child::kill);
-        capture::failure(error)
-    })?;
-    let (ended, report_pid) = (report.ended, report.pid);
-    let concluded = capture::conclude(&args.capture, &options, report);
-    let ended = match ended {
-        Some(ended) => ended,
-        None => child::wait(report_pid, live.interrupts())?,
-    };
+    let (ended, concluded) = capture::program(
+        &args.capture,
+        &options,
+        command,
+        interrupts,
+        Some(&mut supervisor),
+    )?;
     supervisor.outside.end();
     concluded?;
-    Ok(match ended {
-        Outcome::Exited(code) => u8::try_from(code & 0xff).unwrap_or(1),
-        Outcome::Killed { signal, .. } => u8::try_from(128 + signal).unwrap_or(255),
-    })
+    Ok(of_outcome(ended))
 }
 
 struct Supervisor {
