@@ -5,7 +5,7 @@
 //! lowest bit set.
 
 use crate::state::{Thread, me};
-use crate::{heap, sys};
+use crate::{heap, log, sys};
 
 unsafe fn push(list: *mut usize, limit: usize, word: usize) {
     // SAFETY: `list` is the top of a list of this thread, which ends at `limit`.
@@ -18,13 +18,15 @@ unsafe fn push(list: *mut usize, limit: usize, word: usize) {
     }
 }
 
-/// Notes a block that was taken.
-pub fn took(block: usize) {
+/// Notes a block that was taken, and the bytes it has.
+#[inline(always)]
+pub fn took(block: usize, bytes: usize) {
     let t = me();
     // SAFETY: this thread's.
     unsafe {
         if (*t).depth != 0 && block != 0 {
             push(&raw mut (*t).new, (*t).gone_base, block);
+            log::fresh(t, block, bytes);
         }
     }
 }

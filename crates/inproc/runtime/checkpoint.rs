@@ -37,15 +37,103 @@ macro_rules! this_thread {
     };
 }
 
+// The outermost level of a thread that had one before is taken here: what it keeps that does not change
+// was written once (`state::prepare`), so that nothing is asked, and nothing waits for what the last
+// commit has just written. All else is `begin`'s.
+#[cfg(granule = "line")]
+macro_rules! outer_end {
+    () => {
+        "# {limit}"
+    };
+}
+// With threads, only the end of the log tells that there is a level.
+#[cfg(not(granule = "line"))]
+macro_rules! outer_end {
+    () => {
+        "mov rdx, [rax + {limit}]\nmov [rax + 8], rdx"
+    };
+}
+
 global_asm!(
     ".globl still_inproc_checkpoint_at",
     ".type still_inproc_checkpoint_at,@function",
+    ".balign 64",
     "still_inproc_checkpoint_at:",
     this_thread!(),
-    "mov rcx, [rax + {next}]",
-    "test rcx, rcx",
-    "jz 2f",
-    "1: mov rdx, [rsp]",
+    "cmp qword ptr [rax + {word}], {outside}",
+    "jne 5f",
+    "lea rsi, [rsp + 8]",
+    "mov rcx, rdi",
+    "sub rcx, rsi",
+    "cmp rcx, 4096",
+    "ja 4f",
+    "mov [rax + {frames}], rsi",
+    "mov rdx, [rsp]",
+    "mov [rax + {frames} + 8], rdx",
+    "mov [rax + {frames} + 16], rbx",
+    "mov [rax + {frames} + 24], rbp",
+    "mov [rax + {frames} + 32], r12",
+    "mov [rax + {frames} + 40], r13",
+    "mov [rax + {frames} + 48], r14",
+    "mov [rax + {frames} + 56], r15",
+    // The frame, from its end: the last 16 bytes, then what is before them, by 64 and by 16.
+    "mov rdi, [rax + {stack_base}]",
+    "movups xmm0, [rsi + rcx]",
+    "movups [rdi + rcx], xmm0",
+    "lea rdx, [rdi + rcx + 16]",
+    "mov [rax + {stack}], rdx",
+    "cmp rcx, 64",
+    "jb 2f",
+    "22: movups xmm0, [rsi]",
+    "movups xmm1, [rsi + 16]",
+    "movups xmm2, [rsi + 32]",
+    "movups xmm3, [rsi + 48]",
+    "movups [rdi], xmm0",
+    "movups [rdi + 16], xmm1",
+    "movups [rdi + 32], xmm2",
+    "movups [rdi + 48], xmm3",
+    "add rsi, 64",
+    "add rdi, 64",
+    "sub rcx, 64",
+    "cmp rcx, 64",
+    "jae 22b",
+    "2: test rcx, rcx",
+    "jz 3f",
+    "23: movups xmm0, [rsi]",
+    "movups [rdi], xmm0",
+    "add rsi, 16",
+    "add rdi, 16",
+    "sub rcx, 16",
+    "ja 23b",
+    "3: mov rdx, [rax + {mask}]",
+    "mov [rax + {frames} + {mask_of}], rdx",
+    outer_end!(),
+    "inc qword ptr [rax + {checkpoints}]",
+    "mov rdx, [rax + {inside}]",
+    "mov [rax + {word}], rdx",
+    "xor eax, eax",
+    "ret",
+    // The closed form: no frame.
+    "4: test rdi, rdi",
+    "jnz 5f",
+    "mov [rax + {frames}], rsi",
+    "mov rdx, [rsp]",
+    "mov [rax + {frames} + 8], rdx",
+    "mov [rax + {frames} + 16], rbx",
+    "mov [rax + {frames} + 24], rbp",
+    "mov [rax + {frames} + 32], r12",
+    "mov [rax + {frames} + 40], r13",
+    "mov [rax + {frames} + 48], r14",
+    "mov [rax + {frames} + 56], r15",
+    "mov rdx, [rax + {stack_base}]",
+    "mov [rax + {stack}], rdx",
+    "jmp 3b",
+    "5: cmp byte ptr [rax + {prepared}], 0",
+    "je 7f",
+    "6: mov ecx, [rax + {depth}]",
+    "shl rcx, {frame}",
+    "lea rcx, [rax + rcx + {frames}]",
+    "mov rdx, [rsp]",
     "mov [rcx + 8], rdx",
     "lea rdx, [rsp + 8]",
     "mov [rcx], rdx",
@@ -58,18 +146,29 @@ global_asm!(
     "mov rsi, rax",
     "mov rdx, rcx",
     "jmp {begin}",
-    "2: push rdi",
+    "7: push rdi",
     "mov rdi, rax",
     "call {prepare}",
     "pop rdi",
     "test al, al",
-    "jz 3f",
+    "jz 8f",
     this_thread!(),
-    "mov rcx, [rax + {next}]",
-    "jmp 1b",
-    "3: mov eax, -1",
+    "jmp 6b",
+    "8: mov eax, -1",
     "ret",
-    next = const offset_of!(Thread, next),
+    word = const state::WORD,
+    outside = const state::OUTSIDE,
+    frames = const offset_of!(Thread, frames),
+    frame = const size_of::<Frame>().trailing_zeros(),
+    prepared = const offset_of!(Thread, prepared),
+    depth = const offset_of!(Thread, depth),
+    mask_of = const offset_of!(Frame, mask),
+    stack = const offset_of!(Thread, stack),
+    stack_base = const offset_of!(Thread, stack_base),
+    mask = const offset_of!(Thread, mask),
+    inside = const offset_of!(Thread, inside),
+    limit = const offset_of!(Thread, limit),
+    checkpoints = const offset_of!(Thread, checkpoints),
     begin = sym begin,
     prepare = sym first,
 );
@@ -121,21 +220,31 @@ global_asm!(
     "xor edi, edi",
     "call still_inproc_checkpoint_at",
     "test eax, eax",
-    "jnz 1f",
-    "call still_inproc_depth",
+    "jnz 3f",
+    this_thread!(),
     "mov rdi, r12",
-    "mov r12d, eax",
+    "mov r12d, [rax + {depth}]",
     "call rbx",
     "mov edi, eax",
-    "mov esi, r12d",
+    "test eax, eax",
+    "jnz 2f",
+    this_thread!(),
+    "cmp r12d, [rax + {depth}]",
+    "jne 2f",
+    "call still_inproc_commit",
+    "jmp 3f",
+    "2: mov esi, r12d",
     "call __still_finish",
-    "1: pop r12",
+    "3: pop r12",
     "pop rbx",
     "pop rbp",
     ".cfi_def_cfa rsp, 8",
     "ret",
     ".cfi_endproc",
+    depth = const offset_of!(Thread, depth),
 );
+
+const _: () = assert!(size_of::<Frame>().is_power_of_two());
 
 unsafe extern "C" fn first(t: *mut Thread) -> bool {
     // SAFETY: assembly passes this thread's.
@@ -159,6 +268,14 @@ unsafe extern "C" fn begin(fp: usize, t: *mut Thread, frame: *mut Frame) -> i32 
         if (*frame).tag == 0 && !state::tag_for(t, frame) {
             return refuse(t, refusal::TAGS);
         }
+        if (*t).depth == 0 {
+            (*t).stack = (*t).stack_base;
+            (*t).new = (*t).new_base;
+            if !thread::many() || granule::THREADS {
+                (*t).quick = 1;
+                (*t).inside = u64::from((*frame).tag) | state::OUTSIDE | 1 << 32;
+            }
+        }
         let sp = (*frame).rsp;
         (*frame).stack = (*t).stack;
         (*frame).log = (*t).top;
@@ -168,7 +285,6 @@ unsafe extern "C" fn begin(fp: usize, t: *mut Thread, frame: *mut Frame) -> i32 
             if !state::stack_fits(t, bytes + 16) {
                 return refuse(t, refusal::MEMORY);
             }
-            (*frame).anchor = end;
             // A frame has a few dozen words, and an even number of them or one more.
             let (from, to) = (sp, (*t).stack);
             let words = bytes / 8;
@@ -182,8 +298,6 @@ unsafe extern "C" fn begin(fp: usize, t: *mut Thread, frame: *mut Frame) -> i32 
                 *((to + i) as *mut u64) = *((from + i) as *const u64);
             }
             (*t).stack += words * 8;
-        } else {
-            (*frame).anchor = sp + 32;
         }
         (*frame).new = (*t).new;
         (*frame).gone = (*t).gone;
@@ -192,9 +306,8 @@ unsafe extern "C" fn begin(fp: usize, t: *mut Thread, frame: *mut Frame) -> i32 
         }
         (*frame).mask = (*t).mask;
         (*t).depth += 1;
-        (*t).next = frame.add(1);
         (*t).checkpoints += 1;
-        (*t).end = state::log_end(t);
+        (*t).end = (*t).limit;
         (*t).tag = (*frame).tag;
         TAKEN
     }
@@ -215,22 +328,27 @@ unsafe fn end(t: *mut Thread, frame: *mut Frame) {
     // SAFETY: the caller's promise.
     unsafe {
         (*t).depth -= 1;
-        (*t).next = frame;
         (*t).stack = (*frame).stack;
         if (*t).depth == 0 {
             (*t).tag = 0;
-            (*t).end = 0;
+            if granule::THREADS {
+                (*t).end = 0;
+            }
         } else {
             (*t).tag = (*frame.sub(1)).tag;
         }
     }
 }
 
-/// Whether the function that took the checkpoint has returned, by the stack pointer of whoever wants
-/// to go back (0: not known).
-unsafe fn returned(frame: *const Frame, sp: usize) -> bool {
-    // SAFETY: the frame is a level's.
-    let anchor = unsafe { (*frame).anchor };
+/// Whether the function that took the innermost checkpoint has returned, by the stack pointer of whoever
+/// wants to go back (0: not known): it has if that is past what was copied of the stack.
+unsafe fn returned(t: *const Thread, frame: *const Frame, sp: usize) -> bool {
+    // SAFETY: the frame is the innermost level's.
+    let anchor = unsafe {
+        let bytes = (*t).stack - (*frame).stack;
+        // The closed form's own frame.
+        (*frame).rsp + if bytes == 0 { 32 } else { bytes }
+    };
     // Far away is another stack: a signal's, a coroutine's.
     sp >= anchor && sp - anchor < 8 << 20
 }
@@ -245,8 +363,8 @@ pub unsafe fn roll_back(t: *mut Thread, reason: i32, fault: usize, sp: usize) ->
         if (*t).depth == 0 {
             sys::die("a rollback without a checkpoint");
         }
-        let frame = (*t).next.sub(1);
-        if returned(frame, sp) {
+        let frame = state::next(t).sub(1);
+        if returned(t, frame, sp) {
             sys::die("a rollback to a checkpoint whose function has returned");
         }
         (*t).busy = 1;
@@ -274,7 +392,7 @@ pub unsafe fn roll_back(t: *mut Thread, reason: i32, fault: usize, sp: usize) ->
 pub unsafe fn commit(t: *mut Thread) {
     // SAFETY: the caller's promise.
     unsafe {
-        let frame = (*t).next.sub(1);
+        let frame = state::next(t).sub(1);
         let outer = if (*t).depth > 1 {
             (*frame.sub(1)).tag
         } else {
@@ -312,10 +430,85 @@ unsafe extern "C" fn asked(reason: i32, sp: usize) -> ! {
     unsafe { roll_back(me(), reason, 0, sp) }
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn still_inproc_commit() -> i32 {
-    let t = me();
-    // SAFETY: this thread's.
+// The end of an outermost level that was taken quickly, and under which nothing was written or freed.
+#[cfg(granule = "line")]
+macro_rules! outer_over {
+    () => {
+        "# {locks} {locks_base}"
+    };
+}
+#[cfg(not(granule = "line"))]
+macro_rules! outer_over {
+    () => {
+        "mov qword ptr [rax + 8], 0\nmov rdx, [rax + {locks_base}]\nmov [rax + {locks}], rdx"
+    };
+}
+
+global_asm!(
+    ".globl still_inproc_commit",
+    ".type still_inproc_commit,@function",
+    ".balign 64",
+    "still_inproc_commit:",
+    this_thread!(),
+    "mov rcx, [rax + {inside}]",
+    "test rcx, rcx",
+    "jz 3f",
+    "cmp [rax + {word}], rcx",
+    "jne 3f",
+    "cmp qword ptr [rax + {recoveries}], 0",
+    "jne 3f",
+    "mov rdx, [rax]",
+    "cmp rdx, [rax + 16]",
+    "jne 2f",
+    "mov rdx, [rax + {gone}]",
+    "cmp rdx, [rax + {gone_base}]",
+    "jne 2f",
+    "mov rdx, [rax + {new}]",
+    "cmp rdx, [rax + {new_base}]",
+    "jne 2f",
+    outer_over!(),
+    "mov qword ptr [rax + {word}], {outside}",
+    "xor eax, eax",
+    "ret",
+    "2: mov rdi, rax",
+    "jmp {outermost}",
+    "3: mov rdi, rax",
+    "jmp {any}",
+    word = const state::WORD,
+    outside = const state::OUTSIDE,
+    inside = const offset_of!(Thread, inside),
+    recoveries = const offset_of!(Thread, recoveries),
+    new = const offset_of!(Thread, new),
+    new_base = const offset_of!(Thread, new_base),
+    gone = const offset_of!(Thread, gone),
+    gone_base = const offset_of!(Thread, gone_base),
+    locks = const offset_of!(Thread, locks),
+    locks_base = const offset_of!(Thread, locks_base),
+    outermost = sym commit_outermost,
+    any = sym commit_any,
+);
+
+/// As the assembly above, where something was written.
+unsafe extern "C" fn commit_outermost(t: *mut Thread) -> i32 {
+    // SAFETY: assembly passes this thread's, with one level, taken quickly.
+    unsafe {
+        let frame = (&raw mut (*t).frames).cast::<Frame>();
+        state::set_word(t, (*t).inside | state::BUSY);
+        log::keep(t, frame, 0);
+        if granule::THREADS {
+            (*t).end = 0;
+            (*t).locks = (*t).locks_base;
+        }
+        // What is freed below is freed outside of the checkpoint.
+        state::set_word(t, state::OUTSIDE | state::BUSY);
+        blocks::commit(t);
+        state::set_word(t, state::OUTSIDE);
+    }
+    0
+}
+
+unsafe extern "C" fn commit_any(t: *mut Thread) -> i32 {
+    // SAFETY: assembly passes this thread's.
     unsafe {
         if (*t).depth == 0 {
             return -1;

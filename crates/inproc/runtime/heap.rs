@@ -316,14 +316,18 @@ unsafe fn take(bytes: usize, align: usize) -> (usize, bool) {
             }
         }
         lock();
-        let (block, dirty) = if bytes <= SMALL && align <= SMALL {
-            (small(h, class(bytes)), true)
+        if bytes <= SMALL && align <= SMALL {
+            let class = class(bytes);
+            let block = small(h, class);
+            unlock();
+            blocks::took(block, bytes_of(class));
+            (block, true)
         } else {
-            large(h, bytes, align)
-        };
-        unlock();
-        blocks::took(block);
-        (block, dirty)
+            let (block, dirty) = large(h, bytes, align);
+            unlock();
+            blocks::took(block, (bytes + CHUNK - 1) & !(CHUNK - 1));
+            (block, dirty)
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What LLVM's `kernel-address` instrumentation calls, and what our own pass calls.
 
-use crate::{log, thunks};
+use crate::{granule, log, thunks};
 
 macro_rules! stores {
     ($($name:ident $report:ident $bytes:literal)*) => {$(
@@ -24,7 +24,11 @@ macro_rules! wide {
     ($($name:ident $bytes:literal)*) => {$(
         #[unsafe(no_mangle)]
         extern "C" fn $name(address: usize) {
-            log::range(address, $bytes);
+            if granule::TAGGED && granule::SIZE >= $bytes {
+                log::small(address, $bytes);
+            } else {
+                log::range(address, $bytes);
+            }
         }
     )*};
 }

@@ -2,7 +2,8 @@
 //!
 //! An entry is the granule's bytes and one word: its address, and in the upper byte the tag it had.
 //! Neighbours that are logged together (a range) are one entry: their bytes, their number, and the word
-//! with its lowest bit set. Ending a level then costs a range one fill of its tags.
+//! with its lowest bit set. Ending a level then costs a range one fill of its tags. A block that the heap
+//! hands out is an entry without bytes: nobody needs what it held, but its granules count as logged.
 //! The bytes are read before anything else happens: a wild store then faults with log and tag as
 //! they were, and can be recovered from. A rollback writes only what differs, so it cannot fault on
 //! a granule that was read and never could be written.
@@ -16,6 +17,7 @@ use core::arch::global_asm;
 pub const ENTRY: usize = SIZE + 8;
 const ADDRESS: usize = (1 << 56) - 1;
 const RUN: u64 = 1;
+const BARE: u64 = 2;
 
 /// Logs the granule of `address`, whose tag is not the innermost level's.
 ///
@@ -117,6 +119,14 @@ pub fn range(address: usize, bytes: usize) {
         if last >> 47 != 0 {
             return;
         }
+        // Most ranges are short, and logged already.
+        if granule::TAGGED
+            && last / SIZE - address / SIZE <= 1
+            && *granule::tag(address) == (*t).tag
+            && *granule::tag(last) == (*t).tag
+        {
+            return;
+        }
         let mut at = address & !(SIZE - 1);
         if !granule::TAGGED {
             while at <= last && (*t).depth != 0 {
@@ -203,11 +213,42 @@ unsafe fn set_tags(at: usize, n: usize, tag: u8) {
             sys::fill(granule::tag(at) as usize, tag, n);
         } else {
             let mut i = 0;
+            let eight = u64::from(tag) * 0x0101_0101_0101_0101;
+            while i + 8 <= n {
+                let at = granule::tag(at).add(i).cast::<u64>();
+                at.write_unaligned(eight);
+                i += 8;
+            }
             while i < n {
                 granule::tag(at).add(i).write_volatile(tag);
                 i += 1;
             }
         }
+    }
+}
+
+/// Bytes of blocks beyond which [`fresh`] is not worth it: what is written of them is logged.
+const FRESH: usize = 32 << 10;
+
+/// A block was taken under a checkpoint: a rollback gives it back, so what it holds need not be kept,
+/// and writes to it need no entries. Only for blocks that share no granule with others.
+#[inline(always)]
+pub fn fresh(t: *mut Thread, block: usize, bytes: usize) {
+    if !granule::TAGGED || (block | bytes) & (SIZE - 1) != 0 || bytes > FRESH {
+        return;
+    }
+    // SAFETY: `t` is this thread's; the block is nobody else's, nor was it at any checkpoint that
+    // has not ended (a block freed under one is taken again only after it): its granules have no owner.
+    unsafe {
+        let top = (*t).top;
+        if (*t).depth == 0 || top > (*t).end {
+            return;
+        }
+        let words = top as *mut u64;
+        words.write((bytes / SIZE) as u64);
+        words.add(1).write(block as u64 | BARE);
+        (*t).top = top + 16;
+        set_tags(block, bytes / SIZE, (*t).tag);
     }
 }
 
@@ -222,6 +263,8 @@ struct Entry {
     at: usize,
     granules: usize,
     old: u8,
+    /// Whether it has the granules' bytes.
+    whole: bool,
 }
 
 /// The entry that ends at `end`.
@@ -230,22 +273,25 @@ unsafe fn entry(end: usize) -> Entry {
     // SAFETY: entries end with their word.
     unsafe {
         let word = *((end - 8) as *const u64);
-        let at = word as usize & ADDRESS & !(RUN as usize);
+        let at = word as usize & ADDRESS & !((RUN | BARE) as usize);
         let old = (word >> 56) as u8;
-        if word & RUN == 0 {
+        if word & (RUN | BARE) == 0 {
             return Entry {
                 begin: end - ENTRY,
                 at,
                 granules: 1,
                 old,
+                whole: true,
             };
         }
         let granules = *((end - 16) as *const u64) as usize;
+        let whole = word & BARE == 0;
         Entry {
-            begin: end - 16 - granules * SIZE,
+            begin: end - 16 - if whole { granules * SIZE } else { 0 },
             at,
             granules,
             old,
+            whole,
         }
     }
 }
@@ -273,7 +319,7 @@ pub unsafe fn undo(t: *mut Thread, frame: *mut Frame) {
             let one = entry(end);
             end = one.begin;
             let (from, to) = (one.begin as *const u64, one.at as *mut u64);
-            let bytes = one.granules * SIZE;
+            let bytes = if one.whole { one.granules * SIZE } else { 0 };
             if one.at + bytes <= dead || one.at >= floor {
                 let mut i = 0;
                 while i < bytes / 8 {
@@ -293,7 +339,7 @@ pub unsafe fn undo(t: *mut Thread, frame: *mut Frame) {
                     i += 1;
                 }
             }
-            (*t).undone += one.granules as u64;
+            (*t).undone += (bytes / SIZE) as u64;
             if granule::TAGGED {
                 let mut i = 0;
                 while i < one.granules {

@@ -25,36 +25,33 @@ pub struct Frame {
     pub r14: usize,
     pub r15: usize,
     pub tag: u8,
-    /// Whether the function that took it may return (closure form): nothing of the stack is copied.
-    pub closed: u8,
-    /// One past the part of the stack that was copied; the function has returned if the stack
-    /// pointer is there.
-    pub anchor: usize,
     pub log: usize,
     pub stack: usize,
     pub new: usize,
     pub gone: usize,
     pub locks: usize,
     pub mask: u64,
+    /// Rounds the size up to a power of two.
+    pub rest: u64,
 }
 
 #[repr(C, align(64))]
 pub struct Thread {
     /// Where the next entry of the log goes.
     pub top: usize,
-    /// The last place where one fits; 0 outside of checkpoints.
+    /// The last place where one fits; with threads 0 outside of checkpoints.
     pub end: usize,
     pub base: usize,
+    // The eight bytes from here on are also read and written as one word, see `OUTSIDE`.
     /// The tag of the innermost level; 0 outside of checkpoints.
     pub tag: u8,
     /// Nothing may be rolled back in the middle of what the runtime does now.
     pub busy: u8,
     pub prepared: u8,
-    pub refused: u8,
+    /// Whether the outermost level can be taken without asking anything: it has its tag.
+    pub quick: u8,
     /// Checkpoints that have not ended.
     pub depth: u32,
-    /// The frame that the next checkpoint takes; assembly writes registers into it.
-    pub next: *mut Frame,
     pub stack: usize,
     pub stack_base: usize,
     pub new: usize,
@@ -64,16 +61,21 @@ pub struct Thread {
     pub locks: usize,
     pub locks_base: usize,
     pub mask: u64,
+    /// The word of a thread with one level; 0 before it had one.
+    pub inside: u64,
+    /// The last place of the log where an entry fits.
+    pub limit: usize,
+    /// Recoveries from faults since the last commit. This and the next are read as one word.
+    pub recoveries: u32,
+    /// Whether blocks of rolled-back levels wait for the end of those outside.
+    pub dead: u32,
     pub reason: i32,
     pub noted: i32,
     pub fault: usize,
     pub conflicts: u64,
     pub conflict_at: usize,
-    /// Recoveries from faults since the last commit.
-    pub recoveries: u32,
     pub quiet: u32,
-    /// Whether blocks of rolled-back levels wait for the end of those outside.
-    pub dead: u32,
+    pub refused: u8,
     pub high: usize,
     pub region: usize,
     pub region_bytes: usize,
@@ -87,6 +89,40 @@ pub struct Thread {
 
 pub const ROOM: usize = 8192;
 const _: () = assert!(size_of::<Thread>() <= ROOM);
+
+/// Where the word begins that says at one look that a thread may take its outermost level quickly,
+/// or has just that level: its bytes are written together, so that a read of all is not held up.
+pub const WORD: usize = core::mem::offset_of!(Thread, tag);
+/// The word outside of checkpoints: prepared and quick.
+pub const OUTSIDE: u64 = 1 << 16 | 1 << 24;
+/// The bit of `busy`.
+pub const BUSY: u64 = 1 << 8;
+
+/// The frame that the next checkpoint takes. Not kept, so that the shortest checkpoint need not write it.
+///
+/// # Safety
+/// `t` is this thread's.
+#[inline(always)]
+pub unsafe fn next(t: *mut Thread) -> *mut Frame {
+    // SAFETY: the caller's promise; one frame more than there may be levels.
+    unsafe {
+        (&raw mut (*t).frames)
+            .cast::<Frame>()
+            .add((*t).depth as usize)
+    }
+}
+
+/// Writes the word.
+///
+/// # Safety
+/// `t` is this thread's.
+#[inline(always)]
+pub unsafe fn set_word(t: *mut Thread, word: u64) {
+    // SAFETY: the caller's promise; the word is aligned, see the assertion below.
+    unsafe { t.byte_add(WORD).cast::<u64>().write_volatile(word) };
+}
+const _: () = assert!(WORD == 24 && core::mem::offset_of!(Thread, depth) == 28);
+const _: () = assert!(core::mem::offset_of!(Thread, recoveries) % 8 == 0);
 
 #[cfg(granule = "line")]
 global_asm!(
@@ -194,7 +230,8 @@ pub unsafe fn mine(t: *mut Thread, tag: u8) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
         let mut frame = (&raw mut (*t).frames).cast::<Frame>();
-        while frame < (*t).next {
+        let end = next(t);
+        while frame < end {
             if (*frame).tag == tag {
                 return true;
             }
@@ -258,23 +295,24 @@ pub unsafe fn prepare(t: *mut Thread) -> bool {
         (*t).gone = (*t).gone_base;
         (*t).locks_base = (*t).gone_base + POINTERS;
         (*t).locks = (*t).locks_base;
-        (*t).next = (&raw mut (*t).frames).cast();
         (*t).mask = sys::mask();
         (*t).prepared = 1;
+        (*t).limit = at + log - 2 * (granule::SIZE + 8);
+        if !granule::THREADS {
+            (*t).end = (*t).limit;
+        }
+        // What the outermost level begins with never changes.
+        let outermost = (&raw mut (*t).frames).cast::<Frame>();
+        (*outermost).log = (*t).base;
+        (*outermost).stack = (*t).stack_base;
+        (*outermost).new = (*t).new_base;
+        (*outermost).gone = (*t).gone_base;
+        (*outermost).locks = (*t).locks_base;
     }
     crate::thread::entered(t);
     // SAFETY: this thread's.
     unsafe { crate::fault::alternate(t) };
     true
-}
-
-/// One past the last byte of the log.
-///
-/// # Safety
-/// `t` is prepared.
-pub unsafe fn log_end(t: *mut Thread) -> usize {
-    // SAFETY: the caller's promise.
-    unsafe { (*t).stack_base - 2 * (granule::SIZE + 8) }
 }
 
 /// Whether saved stack of so many bytes fits.
@@ -318,6 +356,8 @@ pub unsafe fn leave(t: *mut Thread) {
             frame = frame.add(1);
         }
         (*t).prepared = 0;
+        (*t).quick = 0;
+        (*t).inside = 0;
         sys::unmap((*t).region, (*t).region_bytes);
     }
 }

@@ -56,7 +56,6 @@ unsafe extern "C" fn ended(_: *mut c_void) {
             while (*t).depth != 0 {
                 checkpoint::commit(t);
             }
-            (*t).next = core::ptr::null_mut();
             state::leave(t);
         }
     }
@@ -72,6 +71,10 @@ pub unsafe fn another() -> i32 {
         return 11;
     }
     MANY.store(true, Ordering::Relaxed);
+    if !granule::THREADS {
+        // SAFETY: this thread's. Its next checkpoint has to be refused.
+        unsafe { (*me()).quick = 0 };
+    }
     0
 }
 
@@ -92,7 +95,7 @@ pub fn lock_changed(lock: usize, kind: usize) {
         if (*t).depth == 0 || (*t).busy != 0 {
             return;
         }
-        let floor = (*(*t).next.sub(1)).locks;
+        let floor = (*state::next(t).sub(1)).locks;
         // Taken and left again at the same level: nothing to undo.
         if kind & 1 == 1
             && (*t).locks > floor

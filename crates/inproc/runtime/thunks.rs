@@ -27,6 +27,19 @@ macro_rules! under_checkpoint {
     };
 }
 
+#[cfg(granule = "line")]
+macro_rules! load_tag {
+    () => {
+        "movzx r11d, byte ptr [rip + __still_tag]"
+    };
+}
+#[cfg(granule = "word")]
+macro_rules! load_tag {
+    () => {
+        "movzx r11d, byte ptr fs:[__still_tag@tpoff]"
+    };
+}
+
 macro_rules! record {
     ($name:literal) => {
         concat!(
@@ -132,6 +145,57 @@ macro_rules! variadic {
     )*};
 }
 
+/// As `plain`, for those that write `rdx` bytes at `rdi` and are called most: where nothing has to be
+/// logged any more, that is seen here.
+#[cfg(not(granule = "log"))]
+macro_rules! copies {
+    ($($name:literal $hook:ident)*) => {$(
+        global_asm!(
+            concat!(".weak ", $name, "\n.type ", $name, ",@function\n.balign 32\n", $name, ":"),
+            under_checkpoint!(),
+            "jne 3f",
+            concat!("2: jmp qword ptr [rip + __still_real_", $name, "]"),
+            "3: lea rax, [rdi + rdx - 1]",
+            "mov r11, rax",
+            "shr r11, 47",
+            "jnz 4f",
+            "shr rax, {shift}",
+            "mov r10, rdi",
+            "shr r10, {shift}",
+            "mov r11, rax",
+            "sub r11, r10",
+            "cmp r11, 1",
+            "ja 4f",
+            load_tag!(),
+            "cmp byte ptr [r10 + {shadow}], r11b",
+            "jne 4f",
+            "cmp byte ptr [rax + {shadow}], r11b",
+            "je 2b",
+            "4: sub rsp, 24",
+            "mov [rsp], rdi",
+            "mov [rsp + 8], rsi",
+            "mov [rsp + 16], rdx",
+            "mov rsi, rdx",
+            "call {range}",
+            "mov rdi, [rsp]",
+            "mov rsi, [rsp + 8]",
+            "mov rdx, [rsp + 16]",
+            "add rsp, 24",
+            concat!("jmp qword ptr [rip + __still_real_", $name, "]"),
+            record!($name),
+            depth = const offset_of!(Thread, depth),
+            shift = const granule::SHIFT,
+            shadow = const granule::SHADOW,
+            range = sym written,
+        );
+    )*};
+}
+
+#[cfg(not(granule = "log"))]
+unsafe extern "C" fn written(at: usize, bytes: usize) {
+    log::range(at, bytes);
+}
+
 /// Functions that are ours and need the real one.
 macro_rules! replaced {
     ($($name:literal $ours:ident)*) => {$(
@@ -143,8 +207,12 @@ macro_rules! replaced {
     )*};
 }
 
+#[cfg(not(granule = "log"))]
+copies! { "memcpy" at0_len2 "memmove" at0_len2 "memset" at0_len2 "mempcpy" at0_len2 }
+#[cfg(granule = "log")]
+plain! { "memcpy" at0_len2 "memmove" at0_len2 "memset" at0_len2 "mempcpy" at0_len2 }
 plain! {
-    "memcpy" at0_len2 "memmove" at0_len2 "memset" at0_len2 "mempcpy" at0_len2 "memccpy" at0_len3
+    "memccpy" at0_len3
     "__memcpy_chk" at0_len2 "__memmove_chk" at0_len2 "__memset_chk" at0_len2
     "bcopy" at1_len2 "bzero" at0_len1 "explicit_bzero" at0_len1 "swab" at1_len2
     "wmemcpy" at0_wide2 "wmemmove" at0_wide2 "wmemset" at0_wide2
