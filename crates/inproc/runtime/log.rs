@@ -101,7 +101,7 @@ pub fn small(address: usize, bytes: usize) {
 }
 
 /// Any number of bytes are about to be written.
-#[inline]
+#[inline(always)]
 pub fn range(address: usize, bytes: usize) {
     if bytes == 0 {
         return;
@@ -113,10 +113,8 @@ pub fn range(address: usize, bytes: usize) {
         if (*t).depth == 0 && !granule::THREADS {
             return;
         }
-        let Some(last) = address.checked_add(bytes - 1) else {
-            return;
-        };
-        if last >> 47 != 0 {
+        let last = address.wrapping_add(bytes - 1);
+        if last < address || last >> 47 != 0 {
             return;
         }
         // Most ranges are short, and logged already.
@@ -127,6 +125,15 @@ pub fn range(address: usize, bytes: usize) {
         {
             return;
         }
+        span(t, address, last);
+    }
+}
+
+/// Logs what is not logged yet of `address` to `last`.
+#[inline(never)]
+unsafe fn span(t: *mut Thread, address: usize, last: usize) {
+    // SAFETY: as in `range`.
+    unsafe {
         let mut at = address & !(SIZE - 1);
         if !granule::TAGGED {
             while at <= last && (*t).depth != 0 {
@@ -430,52 +437,48 @@ unsafe fn note_high(t: *mut Thread) {
 global_asm!(
     ".globl __still_slow",
     ".type __still_slow,@function",
+    ".balign 64",
     "__still_slow:",
-    "push rax",
-    "push rcx",
-    "push rdx",
-    "push rsi",
-    "lea rdx, [rip + __still_thread]",
-    "mov rcx, [rdx]",
-    "cmp rcx, [rdx + 8]",
+    // What is changed is kept below the stack pointer: nothing is called before it is restored.
+    "mov [rsp - 8], rax",
+    "mov [rsp - 16], rcx",
+    "mov [rsp - 24], rsi",
+    "movups [rsp - 48], xmm0",
+    "movups [rsp - 64], xmm1",
+    "lea r11, [rip + __still_thread]",
+    "mov rcx, [r11]",
+    "cmp rcx, [r11 + 8]",
     "ja 9f",
+    // Faults, if it does, at the very address.
     "mov al, [rdi]",
     "mov rsi, rdi",
     "shr rsi, 6",
     "cmp byte ptr [rsi + {shadow}], 0",
     "jne 9f",
-    "mov r11, rdi",
-    "and r11, -64",
-    "mov rax, [r11]",
-    "mov [rcx], rax",
-    "mov rax, [r11 + 8]",
-    "mov [rcx + 8], rax",
-    "mov rax, [r11 + 16]",
-    "mov [rcx + 16], rax",
-    "mov rax, [r11 + 24]",
-    "mov [rcx + 24], rax",
-    "mov rax, [r11 + 32]",
-    "mov [rcx + 32], rax",
-    "mov rax, [r11 + 40]",
-    "mov [rcx + 40], rax",
-    "mov rax, [r11 + 48]",
-    "mov [rcx + 48], rax",
-    "mov rax, [r11 + 56]",
-    "mov [rcx + 56], rax",
-    "mov [rcx + 64], r11",
+    "mov rax, rdi",
+    "and rax, -64",
+    "movaps xmm0, [rax]",
+    "movaps xmm1, [rax + 16]",
+    "movups [rcx], xmm0",
+    "movups [rcx + 16], xmm1",
+    "movaps xmm0, [rax + 32]",
+    "movaps xmm1, [rax + 48]",
+    "movups [rcx + 32], xmm0",
+    "movups [rcx + 48], xmm1",
+    "mov [rcx + 64], rax",
     "add rcx, 72",
-    "mov [rdx], rcx",
-    "movzx eax, byte ptr [rdx + 24]",
+    "mov [r11], rcx",
+    "movzx eax, byte ptr [r11 + 24]",
     "mov [rsi + {shadow}], al",
-    "pop rsi",
-    "pop rdx",
-    "pop rcx",
-    "pop rax",
+    "movups xmm0, [rsp - 48]",
+    "movups xmm1, [rsp - 64]",
+    "mov rsi, [rsp - 24]",
+    "mov rcx, [rsp - 16]",
+    "mov rax, [rsp - 8]",
     "ret",
-    "9: pop rsi",
-    "pop rdx",
-    "pop rcx",
-    "pop rax",
+    "9: mov rsi, [rsp - 24]",
+    "mov rcx, [rsp - 16]",
+    "mov rax, [rsp - 8]",
     "jmp __still_rare",
     shadow = const granule::SHADOW,
 );

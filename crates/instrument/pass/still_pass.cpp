@@ -5,7 +5,8 @@
 // __still_slow). Most stores need none:
 //   * those to the function's own locals: dead after a rollback, or copied with the frame of the
 //     function that took the checkpoint (runtime/checkpoint.rs says why that suffices);
-//   * those whose bytes were checked before, with no call between that could take a checkpoint;
+//   * those whose bytes were checked before, with no call between that could take a checkpoint (calls of
+//     functions of the same file that cannot, whatever they call, do not count);
 //   * neighbours: stores to one object at constant distances are checked together;
 //   * those of a loop that walks through memory: checked as one range, before the loop.
 // It runs last, so that it sees what the optimiser left.
@@ -13,6 +14,7 @@
 // Built for the LLVM of the compiler that loads it (`still inproc pass`). STILL_INPROC_GRANULE in the
 // environment says what a granule is: line (64 bytes) or word (8), as the runtime's variant.
 #include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/PostOrderIterator.h"
 #include "llvm/Analysis/LoopInfo.h"
 #include "llvm/Analysis/ScalarEvolution.h"
@@ -52,10 +54,55 @@ struct Access {
     bool Done = false;
 };
 
+// Functions that cannot begin or end a checkpoint, whatever they call: all their calls go to others of the
+// kind, or to the C library. What was checked before a call of one is still checked after it.
+using Calm = DenseSet<const Function *>;
+
+// Whether a call may begin or end a checkpoint.
+bool barrier(const Instruction &I, const TargetLibraryInfo &TLI, const Calm &Quiet) {
+    auto *CB = dyn_cast<CallBase>(&I);
+    if (!CB || CB->isInlineAsm()) return false;
+    const Function *Callee = CB->getCalledFunction();
+    if (Callee && Callee->isIntrinsic()) return false;
+    if (CB->onlyReadsMemory()) return false;
+    LibFunc Known;
+    if (Callee && TLI.getLibFunc(*Callee, Known) && TLI.has(Known)) return Known == LibFunc_qsort;
+    return !Callee || !Quiet.count(Callee);
+}
+
+Calm calmOnes(Module &M, FunctionAnalysisManager &AM) {
+    Calm Quiet;
+    for (Function &F : M)
+        // Another definition may take the place of one that is not exact.
+        if (!F.isDeclaration() && F.hasExactDefinition() && !F.hasFnAttribute(Attribute::Naked)) Quiet.insert(&F);
+    DenseMap<const Function *, SmallVector<const Function *, 4>> Callers;
+    SmallVector<const Function *, 64> Loud;
+    for (Function &F : M) {
+        if (!Quiet.count(&F)) continue;
+        const TargetLibraryInfo &TLI = AM.getResult<TargetLibraryAnalysis>(F);
+        bool Quietly = true;
+        for (BasicBlock &BB : F)
+            for (Instruction &I : BB) {
+                if (barrier(I, TLI, Quiet)) Quietly = false;
+                else if (auto *CB = dyn_cast<CallBase>(&I))
+                    if (const Function *Callee = CB->getCalledFunction())
+                        if (Quiet.count(Callee)) Callers[Callee].push_back(&F);
+            }
+        if (!Quietly) Loud.push_back(&F);
+    }
+    while (!Loud.empty()) {
+        const Function *One = Loud.pop_back_val();
+        if (!Quiet.erase(One)) continue;
+        auto Found = Callers.find(One);
+        if (Found != Callers.end()) Loud.append(Found->second.begin(), Found->second.end());
+    }
+    return Quiet;
+}
+
 class Instrumenter {
   public:
-    Instrumenter(Function &F, FunctionAnalysisManager &AM)
-        : F(F), M(*F.getParent()), DL(M.getDataLayout()), C(F.getContext()),
+    Instrumenter(Function &F, FunctionAnalysisManager &AM, const Calm &Quiet)
+        : F(F), Quietly(Quiet), M(*F.getParent()), DL(M.getDataLayout()), C(F.getContext()),
           TLI(AM.getResult<TargetLibraryAnalysis>(F)), DT(AM.getResult<DominatorTreeAnalysis>(F)),
           LI(AM.getResult<LoopAnalysis>(F)), SE(AM.getResult<ScalarEvolutionAnalysis>(F)) {
         const char *Granule = std::getenv("STILL_INPROC_GRANULE");
@@ -83,6 +130,7 @@ class Instrumenter {
 
   private:
     Function &F;
+    const Calm &Quietly;
     Module &M;
     const DataLayout &DL;
     LLVMContext &C;
@@ -266,18 +314,7 @@ class Instrumenter {
                     add(&CB, CB.getArgOperand(N), 0, CB.getArgOperand(0));
     }
 
-    // Whether a call may begin or end a checkpoint.
-    bool barrier(const Instruction &I) {
-        auto *CB = dyn_cast<CallBase>(&I);
-        if (!CB || CB->isInlineAsm()) return false;
-        const Function *Callee = CB->getCalledFunction();
-        if (Callee && Callee->isIntrinsic()) return false;
-        if (CB->onlyReadsMemory()) return false;
-        LibFunc Known;
-        if (Callee && TLI.getLibFunc(*Callee, Known) && TLI.has(Known))
-            return Known == LibFunc_qsort;
-        return true;
-    }
+    bool barrier(const Instruction &I) { return ::barrier(I, TLI, Quietly); }
 
     void declare() {
         auto Get = [&](const char *Name, ArrayRef<Type *> Types) {
@@ -322,7 +359,9 @@ class Instrumenter {
         SmallVector<Instruction *, 16> Places;
         for (BasicBlock &BB : F)
             for (Instruction &I : BB) {
-                if (!barrier(I)) continue;
+                // Also after calls that change nothing: loading the tag again costs less than a register
+                // or a place on the stack that keeps it.
+                if (!::barrier(I, TLI, Calm())) continue;
                 if (auto *Invoke = dyn_cast<InvokeInst>(&I)) {
                     Places.push_back(&*Invoke->getNormalDest()->getFirstInsertionPt());
                     Places.push_back(&*Invoke->getUnwindDest()->getFirstInsertionPt());
@@ -600,11 +639,21 @@ class Instrumenter {
 };
 
 struct Still : PassInfoMixin<Still> {
-    PreservedAnalyses run(Function &F, FunctionAnalysisManager &AM) {
-        if (F.isDeclaration() || F.hasFnAttribute(Attribute::Naked) ||
-            F.getName().find("__still_") == 0 || F.getName().find("still_inproc_") == 0)
-            return PreservedAnalyses::all();
-        return Instrumenter(F, AM).run() ? PreservedAnalyses::none() : PreservedAnalyses::all();
+    PreservedAnalyses run(Module &M, ModuleAnalysisManager &MAM) {
+        auto &AM = MAM.getResult<FunctionAnalysisManagerModuleProxy>(M).getManager();
+        const Calm Quiet = calmOnes(M, AM);
+        bool Changed = false;
+        SmallVector<Function *, 64> All;
+        for (Function &F : M) All.push_back(&F);
+        for (Function *F : All) {
+            if (F->isDeclaration() || F->hasFnAttribute(Attribute::Naked) ||
+                F->getName().find("__still_") == 0 || F->getName().find("still_inproc_") == 0)
+                continue;
+            if (!Instrumenter(*F, AM, Quiet).run()) continue;
+            AM.invalidate(*F, PreservedAnalyses::none());
+            Changed = true;
+        }
+        return Changed ? PreservedAnalyses::none() : PreservedAnalyses::all();
     }
     static bool isRequired() { return true; }
 };
@@ -614,13 +663,13 @@ struct Still : PassInfoMixin<Still> {
 extern "C" LLVM_ATTRIBUTE_WEAK PassPluginLibraryInfo llvmGetPassPluginInfo() {
     return {LLVM_PLUGIN_API_VERSION, "still", "1", [](PassBuilder &PB) {
                 PB.registerPipelineParsingCallback(
-                    [](StringRef Name, FunctionPassManager &PM, ArrayRef<PassBuilder::PipelineElement>) {
+                    [](StringRef Name, ModulePassManager &PM, ArrayRef<PassBuilder::PipelineElement>) {
                         if (Name != "still") return false;
                         PM.addPass(Still());
                         return true;
                     });
                 PB.registerOptimizerLastEPCallback([](ModulePassManager &PM, auto...) {
-                    PM.addPass(createModuleToFunctionPassAdaptor(Still()));
+                    PM.addPass(Still());
                 });
             }};
 }

@@ -258,10 +258,14 @@ impl Bench<'_> {
     }
 
     fn once(&self, program: &Path, words: &[String]) -> Result<Run, String> {
-        let output = Command::new(program)
-            .args(words)
-            .output()
-            .map_err(|e| e.to_string())?;
+        // A copy for each run: where the pages of a program's file lie in memory is worth ten percent,
+        // and stays as it is for as long as the file is in the page cache.
+        let copy = self.place.join("run");
+        let output = std::fs::copy(program, &copy)
+            .and_then(|_| Command::new(&copy).args(words).output())
+            .map_err(|e| e.to_string());
+        let _ = std::fs::remove_file(&copy);
+        let output = output?;
         let text = String::from_utf8_lossy(&output.stdout);
         let fields: Vec<&str> = text.trim().split('\t').collect();
         let number = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok());
