@@ -5,19 +5,28 @@
 //! [`Pipeline::has_room`], which the capture thread asks before it starts a tick: when the store
 //! cannot keep up, ticks are skipped, and neither memory nor the target's stalls grow. Batches go
 //! back and forth, so that in steady state nothing is allocated.
+//!
+//! Storing a page takes several times as long as copying it. While copying waits for the store, a
+//! target that writes all the time has written again what was copied, round after round, and in the
+//! end everything must be copied in a stop. So what is copied for a checkpoint is held back until
+//! its boundary stands ([`Pipeline::hold`]), and only the last copy of each page goes on (`held`).
+
+mod held;
 
 use crate::Error;
 use crate::courtesy::Courtesy;
 use crate::files::{Content, FilesPolicy, Keeper, Taken};
 use crate::paranoid::{Checker, Witness};
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use held::Held;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use stillframe_image::{
@@ -37,6 +46,12 @@ const QUEUE_BYTES: u64 = (QUEUE_BATCHES * BATCH_PAGES * PAGE_SIZE) as u64;
 
 /// Checkpoints that may wait for the store.
 const QUEUE_COMMITS: u64 = 4;
+
+/// Spare batches kept beyond what checkpoints lately needed.
+const SPARES: usize = 2;
+
+/// Time between two spare batches that are given up.
+const SHRINKING: Duration = Duration::from_millis(500);
 
 /// Pages copied from the target, on their way to the store.
 #[derive(Debug)]
@@ -60,6 +75,7 @@ pub struct Done {
     pub writer_bytes: u64,
 }
 
+#[derive(Debug)]
 enum Message {
     Pages(Batch),
     Zeros(SpaceId, Vec<PageNumber>),
@@ -88,6 +104,9 @@ enum Message {
 struct Gauge {
     bytes: AtomicU64,
     commits: AtomicU64,
+    /// Batches waiting to be used again, and how many of them are worth keeping.
+    spares: AtomicUsize,
+    wanted: AtomicUsize,
     /// No more content of files is kept.
     full: AtomicBool,
 }
@@ -101,6 +120,12 @@ pub struct Pipeline {
     gauge: Arc<Gauge>,
     failed: UnixStream,
     courtesy: Courtesy,
+    /// What is held back, if anything is to be. Only the capture thread looks at it.
+    held: RefCell<Option<Held>>,
+    /// Batches used for the checkpoint being made.
+    used: Cell<usize>,
+    /// When a spare was last given up.
+    shrunk: Cell<Instant>,
     thread: Option<JoinHandle<Result<(), Error>>>,
 }
 
@@ -115,7 +140,7 @@ impl Pipeline {
         files: FilesPolicy,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = unbounded();
-        let (spare_sender, spare) = bounded(8);
+        let (spare_sender, spare) = unbounded();
         let (done_sender, done) = unbounded();
         let (failed, alarm) = UnixStream::pair()?;
         let gauge = Arc::new(Gauge::default());
@@ -150,6 +175,9 @@ impl Pipeline {
             gauge,
             failed,
             courtesy,
+            held: RefCell::new(None),
+            used: Cell::new(0),
+            shrunk: Cell::new(Instant::now()),
             thread: Some(thread),
         })
     }
@@ -170,9 +198,30 @@ impl Pipeline {
             && self.gauge.commits.load(Ordering::Relaxed) < QUEUE_COMMITS
     }
 
+    /// Holds back from now on what is handed over, so that copying need not wait for the store.
+    pub fn hold(&self) {
+        self.held.borrow_mut().get_or_insert_with(Held::default);
+    }
+
+    /// Lets go of what is held back.
+    pub fn release(&self) {
+        for message in self.held.take().map_or_else(Vec::new, Held::messages) {
+            match message {
+                Message::Pages(batch) => self.queue(batch),
+                other => self.pass(other),
+            }
+        }
+    }
+
     /// Whether there is room for more pages. There always is when storing has failed: what is sent
     /// then goes nowhere, and the failure shows at [`Pipeline::finish`].
     pub fn has_room_for_pages(&self) -> bool {
+        let full = self.held.borrow().as_ref().map(Held::is_full);
+        match full {
+            Some(false) => return true,
+            Some(true) => self.release(),
+            None => {}
+        }
         self.gauge.bytes.load(Ordering::Relaxed) < QUEUE_BYTES
             || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
@@ -189,8 +238,15 @@ impl Pipeline {
     /// # Errors
     /// If there is no address space for a new one.
     pub fn batch(&self, space: SpaceId) -> stillframe_linux::Result<Batch> {
+        self.used.set(self.used.get() + 1);
+        if let Some(batch) = self.held.borrow_mut().as_mut().and_then(Held::spare) {
+            return Ok(Batch { space, ..batch });
+        }
         match self.spare.try_recv() {
-            Ok(batch) => Ok(Batch { space, ..batch }),
+            Ok(batch) => {
+                self.gauge.spares.fetch_sub(1, Ordering::Relaxed);
+                Ok(Batch { space, ..batch })
+            }
             Err(_) => Ok(Batch {
                 space,
                 pages: Vec::with_capacity(BATCH_PAGES),
@@ -201,10 +257,17 @@ impl Pipeline {
 
     /// Hands over pages.
     pub fn pages(&self, batch: Batch) {
+        match self.held.borrow_mut().as_mut() {
+            Some(held) => held.pages(batch),
+            None => self.queue(batch),
+        }
+    }
+
+    fn queue(&self, batch: Batch) {
         self.gauge
             .bytes
             .fetch_add((batch.pages.len() * PAGE_SIZE) as u64, Ordering::Relaxed);
-        self.send(Message::Pages(batch));
+        self.pass(Message::Pages(batch));
     }
 
     /// Hands over pages known to be zero.
@@ -261,12 +324,28 @@ impl Pipeline {
 
     /// Commits the checkpoint whose pages were handed over before.
     pub fn commit(&self, checkpoint: Box<Checkpoint>, tick: Tick, witnesses: Vec<Witness>) {
+        self.release();
+        self.keep_spares();
         self.gauge.commits.fetch_add(1, Ordering::Relaxed);
         self.send(Message::Commit {
             checkpoint,
             tick,
             witnesses,
         });
+    }
+
+    /// As many spare batches as this checkpoint needed are kept; when the need shrinks, one less
+    /// from time to time: new memory costs several times what is copied into it.
+    fn keep_spares(&self) {
+        let used = self.used.take() + SPARES;
+        let wanted = self.gauge.wanted.load(Ordering::Relaxed);
+        let now = Instant::now();
+        let less = used < wanted && now - self.shrunk.get() > SHRINKING;
+        if less {
+            self.shrunk.set(now);
+        }
+        let wanted = used.max(wanted - usize::from(less));
+        self.gauge.wanted.store(wanted, Ordering::Relaxed);
     }
 
     /// Checkpoints committed since this was last asked.
@@ -279,6 +358,7 @@ impl Pipeline {
     /// # Errors
     /// The first error that storing met.
     pub fn finish(&mut self, summary: Summary) -> Result<(), Error> {
+        self.release();
         self.send(Message::Finish(summary));
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(result)) => result,
@@ -288,6 +368,13 @@ impl Pipeline {
     }
 
     fn send(&self, message: Message) {
+        match self.held.borrow_mut().as_mut() {
+            Some(held) => held.other(message),
+            None => self.pass(message),
+        }
+    }
+
+    fn pass(&self, message: Message) {
         // Without a receiver the thread has failed; `failed` says so to whoever waits.
         let _ = self.sender.send(message);
     }
@@ -371,8 +458,11 @@ impl Store {
             .fetch_sub((batch.pages.len() * PAGE_SIZE) as u64, Ordering::Relaxed);
         batch.pages.clear();
         batch.arena.clear();
-        // More spares than are kept are let go.
-        let _ = self.spare.try_send(batch);
+        if self.gauge.spares.load(Ordering::Relaxed) < self.gauge.wanted.load(Ordering::Relaxed) {
+            self.gauge.spares.fetch_add(1, Ordering::Relaxed);
+            // The capture thread may have ended already.
+            let _ = self.spare.send(batch);
+        }
         Ok(())
     }
 

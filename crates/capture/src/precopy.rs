@@ -3,6 +3,12 @@
 //! A round costs the target one more stop (find, protect, go) and saves it from standing still
 //! while the pages found are copied. So it pays when copying takes clearly longer than stopping
 //! and scanning; both are measured as the recording runs.
+//!
+//! One round is mostly enough. Where very much is written, copying it takes so long that much is
+//! written again meanwhile; then rounds follow each other as long as each finds clearly less than
+//! the one before, so that the stop does not grow with what was written. A target that writes as fast
+//! as it is copied is slowed down instead of being stopped for as long as copying takes: in throttled
+//! rounds it stands still for half of the time, a few milliseconds at once.
 
 use std::time::Duration;
 use stillframe_image::Phases;
@@ -13,11 +19,32 @@ const WEIGHT: f64 = 0.25;
 /// How much belief in rounds comes back per tick without one.
 const FORGIVENESS: f64 = 0.002;
 
-/// Most rounds before a full checkpoint.
-const FULL_ROUNDS: u32 = 6;
+/// Most rounds before a boundary.
+const ROUNDS: u32 = 16;
 
 /// A round that found no more than this many pages leaves little for the boundary.
 const FEW: u64 = 1024;
+
+/// The same for the first round before an ordinary boundary: each further one protects pages that
+/// are written again, which costs the target a fault more.
+const ENOUGH: u64 = 16_384;
+
+/// As many are copied in the stop rather than in a throttled round.
+const STOPPED: u64 = 4096;
+
+/// Throttled rounds before a boundary, at most.
+const THROTTLED: u32 = 8;
+
+/// What is best done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another round.
+    Round,
+    /// Another round, with the target slowed down.
+    Throttled,
+    /// The boundary: a round would gain nothing.
+    Boundary,
+}
 
 /// Measurements of recent ticks.
 #[derive(Debug, Default)]
@@ -33,6 +60,9 @@ pub struct Pace {
     /// Pages of the last rounds of this tick.
     round: Option<u64>,
     before: Option<u64>,
+    /// Rounds of this tick that found about as much as the one before.
+    vain: u32,
+    throttled: u32,
     early: u64,
 }
 
@@ -41,35 +71,51 @@ impl Pace {
     pub fn rounds(&mut self, full: bool) -> u32 {
         self.round = None;
         self.before = None;
+        self.vain = 0;
+        self.throttled = 0;
         self.early = 0;
         if full {
-            return FULL_ROUNDS;
+            return ROUNDS;
         }
         let lasting = self.lasting.unwrap_or(1.0);
         match (self.dirty, self.stop_ns, self.page_ns) {
-            (Some(dirty), Some(stop), Some(page)) if lasting * dirty * page > 2.0 * stop => 1,
+            (Some(dirty), Some(stop), Some(page)) if lasting * dirty * page > 2.0 * stop => ROUNDS,
             _ => 0,
         }
     }
 
-    /// Whether another round of this tick would gain nothing.
-    pub fn settled(&self, full: bool) -> bool {
-        if !full {
-            return true;
+    /// What is best done next for this tick.
+    pub const fn next(&mut self, full: bool) -> Next {
+        let Some(now) = self.round else {
+            return Next::Round;
+        };
+        if now <= FEW || (self.before.is_none() && !full && now <= ENOUGH) {
+            return Next::Boundary;
         }
-        match (self.before, self.round) {
-            (_, Some(now)) if now <= FEW => true,
-            (Some(before), Some(now)) => now > before / 4 * 3,
-            _ => false,
+        // The first may have been slow for the memory it had to be given.
+        if self.vain <= full as u32 {
+            return Next::Round;
         }
+        if now <= STOPPED || self.throttled >= THROTTLED {
+            return Next::Boundary;
+        }
+        self.throttled += 1;
+        Next::Throttled
     }
 
     /// Takes in a round: pages found, how long the target stood still, how long copying took.
-    pub fn round(&mut self, pages: u64, stalled: Duration, copying: Duration) {
-        self.before = self.round;
-        self.round = Some(pages);
+    /// `waited`: for the store, too, so that the next round will not find less.
+    pub fn round(&mut self, pages: u64, stalled: Duration, copying: Duration, waited: bool) {
         self.early += pages;
         blend(&mut self.stop_ns, stalled.as_nanos() as f64);
+        if waited {
+            return;
+        }
+        self.before = self.round;
+        self.round = Some(pages);
+        if self.before.is_some_and(|before| pages > before / 4 * 3) {
+            self.vain += 1;
+        }
         if pages > 64 {
             blend(&mut self.page_ns, copying.as_nanos() as f64 / pages as f64);
         }
@@ -128,13 +174,13 @@ mod tests {
         for _ in 0..10 {
             pace.boundary(5_000, &phases(5_000_000));
         }
-        assert_eq!(pace.rounds(false), 1);
-        pace.round(5_000, Duration::from_micros(250), Duration::from_millis(5));
-        assert!(pace.settled(false));
+        assert!(pace.rounds(false) > 0);
+        let (stop, copying) = (Duration::from_micros(250), Duration::from_millis(5));
+        pace.round(5_000, stop, copying, false);
+        assert_eq!(pace.next(false), Next::Boundary);
         pace.boundary(80, &phases(80_000));
-        assert_eq!(
-            pace.rounds(false),
-            1,
+        assert!(
+            pace.rounds(false) > 0,
             "what was copied early counts as written"
         );
         for _ in 0..30 {
@@ -150,11 +196,8 @@ mod tests {
         for _ in 0..100 {
             if pace.rounds(false) > 0 {
                 rounds += 1;
-                pace.round(
-                    16_000,
-                    Duration::from_micros(300),
-                    Duration::from_millis(16),
-                );
+                let (stop, copying) = (Duration::from_micros(300), Duration::from_millis(16));
+                pace.round(16_000, stop, copying, false);
             }
             pace.boundary(16_000, &phases(16_000_000));
         }
@@ -164,13 +207,67 @@ mod tests {
     #[test]
     fn rounds_before_a_full_checkpoint_end_when_they_stop_shrinking() {
         let mut pace = Pace::default();
-        assert_eq!(pace.rounds(true), FULL_ROUNDS);
-        let copying = Duration::from_millis(100);
-        pace.round(100_000, Duration::from_millis(3), copying);
-        assert!(!pace.settled(true));
-        pace.round(20_000, Duration::from_millis(1), copying);
-        assert!(!pace.settled(true));
-        pace.round(18_000, Duration::from_millis(1), copying);
-        assert!(pace.settled(true));
+        assert_eq!(pace.rounds(true), ROUNDS);
+        let (stop, copying) = (Duration::from_millis(1), Duration::from_millis(100));
+        // The store was slower than the target: nothing is learnt from that.
+        pace.round(100_000, stop, 10 * copying, true);
+        assert_eq!(pace.next(true), Next::Round);
+        pace.round(100_000, stop, copying, false);
+        assert_eq!(pace.next(true), Next::Round);
+        pace.round(20_000, stop, copying, false);
+        assert_eq!(pace.next(true), Next::Round);
+        pace.round(18_000, stop, copying, false);
+        assert_eq!(pace.next(true), Next::Round);
+        pace.round(17_000, stop, copying, false);
+        assert_eq!(pace.next(true), Next::Throttled);
+        pace.round(9_000, stop, copying, false);
+        assert_eq!(pace.next(true), Next::Throttled);
+        pace.round(4_000, stop, copying, false);
+        assert_eq!(pace.next(true), Next::Boundary);
+    }
+
+    #[test]
+    fn a_target_that_cannot_be_caught_up_with_is_stopped_in_the_end() {
+        let mut pace = Pace::default();
+        pace.rounds(true);
+        let (stop, copying) = (Duration::from_millis(1), Duration::from_millis(100));
+        let mut throttled = 0;
+        loop {
+            match pace.next(true) {
+                Next::Round => {}
+                Next::Throttled => throttled += 1,
+                Next::Boundary => break,
+            }
+            pace.round(200_000, stop, copying, false);
+        }
+        assert_eq!(throttled, THROTTLED);
+    }
+
+    #[test]
+    fn rounds_follow_each_other_where_very_much_is_written() {
+        let mut pace = Pace::default();
+        for _ in 0..10 {
+            pace.boundary(200_000, &phases(200_000_000));
+        }
+        assert_eq!(pace.rounds(false), ROUNDS);
+        let mut pages = 200_000;
+        let mut rounds = 0;
+        loop {
+            pace.round(
+                pages,
+                Duration::from_millis(1),
+                Duration::from_nanos(pages * 1000),
+                false,
+            );
+            rounds += 1;
+            if pace.next(false) == Next::Boundary {
+                break;
+            }
+            pages /= 2;
+        }
+        assert!(
+            pages <= FEW && rounds <= ROUNDS + 1,
+            "{pages} after {rounds}"
+        );
     }
 }

@@ -19,6 +19,10 @@ const FORGIVENESS: f64 = 0.01;
 /// interrupts that stop a thread.
 const FEW: u64 = 16;
 
+/// More pages are copied for so long that a failure is remembered better: its weight is this.
+const MANY: u64 = 4096;
+const DEAR: f64 = 0.5;
+
 /// Measurements of recent boundaries.
 #[derive(Debug)]
 pub struct Strategy {
@@ -29,8 +33,10 @@ pub struct Strategy {
     stop_ns: f64,
     /// Nanoseconds to copy a page in the stop.
     page_ns: f64,
-    /// Pages that a boundary made again had to copy.
+    /// Pages that a boundary made again had to copy, for each that the first had.
     again: f64,
+    /// Pages of the last boundary that conflicted.
+    failed: u64,
     processors: usize,
 }
 
@@ -43,7 +49,8 @@ impl Strategy {
             conflict: 0.1,
             stop_ns: 300_000.0,
             page_ns: 1000.0,
-            again: 50.0,
+            again: 0.2,
+            failed: 0,
             processors,
         }
     }
@@ -56,7 +63,7 @@ impl Strategy {
             Copying::Auto if dirty <= FEW => false,
             Copying::Auto => {
                 let now = dirty as f64 * self.page_ns;
-                let after = self.conflict * (self.stop_ns + self.again * self.page_ns);
+                let after = self.conflict * (self.stop_ns + self.again * now);
                 if after < now {
                     return true;
                 }
@@ -66,9 +73,11 @@ impl Strategy {
         }
     }
 
-    /// A boundary whose pages were copied after it: whether it stands.
-    pub fn copied_after(&mut self, stands: bool) {
-        blend(&mut self.conflict, if stands { 0.0 } else { 1.0 });
+    /// A boundary whose `pages` were copied after it: whether it stands.
+    pub fn copied_after(&mut self, pages: u64, stands: bool) {
+        self.failed = if stands { 0 } else { pages };
+        let weight = if pages > MANY { DEAR } else { WEIGHT };
+        self.conflict += (f64::from(u8::from(!stands)) - self.conflict) * weight;
     }
 
     /// What things cost now, for the choice of hot pages. `after`: whether pages are copied after
@@ -100,8 +109,8 @@ impl Strategy {
         if copied > 64 {
             blend(&mut self.page_ns, phases.copy as f64 / copied as f64);
         }
-        if again {
-            blend(&mut self.again, copied as f64);
+        if again && self.failed > 0 {
+            blend(&mut self.again, copied as f64 / self.failed as f64);
         }
     }
 }
@@ -128,7 +137,7 @@ mod tests {
         for _ in 0..1000 {
             if strategy.after(200) {
                 tried += 1;
-                strategy.copied_after(false);
+                strategy.copied_after(200, false);
             }
         }
         assert!((5..200).contains(&tried), "{tried}");
@@ -137,10 +146,29 @@ mod tests {
         for _ in 0..1000 {
             if strategy.after(200) {
                 tried += 1;
-                strategy.copied_after(true);
+                strategy.copied_after(200, true);
             }
         }
         assert!(tried > 800, "{tried}");
+    }
+
+    #[test]
+    fn a_target_that_writes_everything_again_is_copied_in_the_stop_however_much_it_is() {
+        let mut strategy = Strategy::new(Copying::Auto, 2);
+        let phases = Phases {
+            stop: 100_000,
+            copy: 30_000_000,
+            ..Phases::default()
+        };
+        let mut tried = 0;
+        for _ in 0..1000 {
+            if strategy.after(30_000) {
+                tried += 1;
+                strategy.copied_after(30_000, false);
+                strategy.boundary(36_000, &phases, true);
+            }
+        }
+        assert!((5..200).contains(&tried), "{tried}");
     }
 
     #[test]

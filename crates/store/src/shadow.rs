@@ -8,16 +8,18 @@
 //! difference against the root replaces the keyframe that would otherwise be due.
 
 use crate::VersionRef;
-use crate::bytes::{Page, ZERO_PAGE};
+use crate::bytes::Page;
 use crate::pack::delta::WordSet;
-use std::collections::HashMap;
+use places::Places;
 use stillframe_image::PAGE_SIZE;
+
+mod arena;
+mod places;
+
+use arena::Arena;
 
 /// Key of a page: (address space, page number).
 pub type Key = (u32, u64);
-
-/// Pages in one piece of the arena.
-const CHUNK: usize = 256;
 
 /// A version that a new one may be stored against.
 #[derive(Clone, Copy, Debug)]
@@ -64,9 +66,9 @@ pub struct Meta {
 #[derive(Debug)]
 pub struct Shadow {
     limit: usize,
-    map: HashMap<Key, u32>,
+    places: Places,
     metas: Vec<Meta>,
-    chunks: Vec<Vec<Page>>,
+    contents: Arena,
     free: Vec<u32>,
     hand: usize,
 }
@@ -78,9 +80,9 @@ impl Shadow {
         let limit = usize::try_from(bytes / each).unwrap_or(usize::MAX);
         Self {
             limit: limit.clamp(1, u32::MAX as usize),
-            map: HashMap::new(),
+            places: Places::default(),
             metas: Vec::new(),
-            chunks: Vec::new(),
+            contents: Arena::default(),
             free: Vec::new(),
             hand: 0,
         }
@@ -88,7 +90,7 @@ impl Shadow {
 
     /// Finds a page.
     pub fn find(&mut self, key: Key) -> Option<u32> {
-        let i = *self.map.get(&key)?;
+        let i = self.places.find(key)?;
         self.metas[i as usize].referenced = true;
         Some(i)
     }
@@ -100,12 +102,17 @@ impl Shadow {
 
     /// Content of a page found.
     pub fn content(&self, i: u32) -> &Page {
-        &self.chunks[i as usize / CHUNK][i as usize % CHUNK]
+        self.contents.page(i)
     }
 
     /// Replaces the content of a page found.
     pub fn set_content(&mut self, i: u32, content: &Page) {
-        self.chunks[i as usize / CHUNK][i as usize % CHUNK] = *content;
+        *self.contents.page_mut(i) = *content;
+    }
+
+    /// Replaces those words of the content of a page found that are not those of `content`: `words`.
+    pub fn set_words(&mut self, i: u32, words: &WordSet, content: &Page) {
+        words.copy(content, self.contents.page_mut(i));
     }
 
     /// Puts a page that is not there, with a version that begins a chain.
@@ -127,7 +134,7 @@ impl Shadow {
             self.metas[i as usize] = meta;
         }
         self.set_content(i, content);
-        self.map.insert(key, i);
+        self.places.insert(key, i);
     }
 
     /// A place for one more page, taken from another if need be (CLOCK).
@@ -137,9 +144,7 @@ impl Shadow {
         }
         let n = self.metas.len();
         if n < self.limit {
-            if n.is_multiple_of(CHUNK) {
-                self.chunks.push(vec![ZERO_PAGE; CHUNK.min(self.limit - n)]);
-            }
+            self.contents.reach(n as u32, self.limit - n);
             return n as u32;
         }
         loop {
@@ -149,7 +154,7 @@ impl Shadow {
             if meta.referenced {
                 meta.referenced = false;
             } else if meta.used {
-                self.map.remove(&meta.key);
+                self.places.remove(meta.key);
                 return i as u32;
             }
         }
@@ -157,8 +162,8 @@ impl Shadow {
 
     /// After an abandoned checkpoint: the content of this page is in no committed page table.
     pub fn abandon(&mut self, key: Key) {
-        if let Some(i) = self.map.get(&key) {
-            self.metas[*i as usize].indexed = None;
+        if let Some(i) = self.places.find(key) {
+            self.metas[i as usize].indexed = None;
         }
     }
 
@@ -168,7 +173,7 @@ impl Shadow {
             if meta.used && meta.key.0 == space {
                 meta.used = false;
                 meta.referenced = false;
-                self.map.remove(&meta.key);
+                self.places.remove(meta.key);
                 self.free.push(i as u32);
             }
         }
@@ -176,12 +181,7 @@ impl Shadow {
 
     /// Bytes of memory held.
     pub fn memory(&self) -> usize {
-        self.chunks
-            .iter()
-            .map(|c| c.len() * PAGE_SIZE)
-            .sum::<usize>()
-            + self.metas.capacity() * size_of::<Meta>()
-            + self.map.capacity() * 25
+        self.contents.memory() + self.metas.capacity() * size_of::<Meta>() + self.places.memory()
     }
 }
 
@@ -201,7 +201,7 @@ mod tests {
         for page in 8..14 {
             s.insert((0, page), &[page as u8; PAGE_SIZE], 0, point);
         }
-        assert_eq!(s.map.len(), 8);
+        assert_eq!(s.places.len(), 8);
         let i = s.find((0, 3)).unwrap();
         assert_eq!(s.content(i)[0], 3);
         assert!(s.find((0, 0)).is_none());
@@ -210,7 +210,7 @@ mod tests {
         for page in 0..20 {
             s.insert((1, page), &[page as u8; PAGE_SIZE], 0, point);
         }
-        assert_eq!((s.map.len(), s.metas.len()), (8, 8));
+        assert_eq!((s.places.len(), s.metas.len()), (8, 8));
         let i = s.find((1, 19)).unwrap();
         assert_eq!(s.content(i)[7], 19);
     }

@@ -1,16 +1,35 @@
 //! Copying while the target runs.
 
-use super::Engine;
+use super::{Engine, stop_all};
 use crate::Error;
 use crate::chunks::{Chunk, chunks};
 use crate::pipeline::{BATCH_PAGES, Batch};
 use crate::space::Conflicts;
 use std::time::{Duration, Instant};
-use stillframe_linux::tracee::{Event, FamilyWake};
+use stillframe_linux::tracee::{Event, FamilyStop, FamilyWake};
 
 /// Pages copied between two checks for conflicts. The sooner a page is checked, the smaller the
 /// chance that it is written first; a check costs about as much as copying a page or two.
 const CHECKED_PAGES: usize = 128;
+
+/// Pages copied in one go of a throttled round, some milliseconds: with the target standing still,
+/// and then as many with it running.
+const SLICE_PAGES: usize = 2048;
+
+/// How long the target may take to stop for such a slice.
+const SLICE_LIMIT: Duration = Duration::from_millis(5);
+
+/// What the copying is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A pre-copy round.
+    Early,
+    /// The same for a target that writes as fast as it is copied: it stands still for half of the
+    /// time, a little at a time.
+    Throttled,
+    /// A boundary: it is asked of each page whether it was written since.
+    After,
+}
 
 /// What came of copying.
 #[derive(Debug, Default)]
@@ -21,6 +40,9 @@ pub(super) struct Copied {
     pub conflicts: u64,
     /// Of those, had from what was saved at the fault.
     pub repaired: u64,
+    /// How often and how long the target stood still meanwhile.
+    pub slices: u32,
+    pub stalled: Duration,
     /// Whether everything copied is what it was when the target last stood still. Only if asked
     /// for.
     pub stands: bool,
@@ -36,14 +58,13 @@ impl Copied {
 impl Engine {
     /// Copies the written pages that were left for later, and sees to the target meanwhile: a
     /// thread with a signal waits for us. If something happens that must be dealt with first, the
-    /// rest is left to the boundary to come. `check`: whether it is asked if they were written
-    /// since.
-    pub(super) fn copy_running(&mut self, check: bool) -> Result<Copied, Error> {
+    /// rest is left to the boundary to come.
+    pub(super) fn copy_running(&mut self, purpose: Purpose) -> Result<Copied, Error> {
         let mut copied = Copied::default();
         for at in 0..self.members.len() {
-            self.copy_member(at, check, &mut copied)?;
+            self.copy_member(at, purpose, &mut copied)?;
         }
-        if check {
+        if purpose == Purpose::After {
             for member in &mut self.members {
                 member.space.end_after()?;
             }
@@ -53,7 +74,13 @@ impl Engine {
     }
 
     /// Does so for one process, the `at`th.
-    fn copy_member(&mut self, at: usize, check: bool, copied: &mut Copied) -> Result<(), Error> {
+    fn copy_member(
+        &mut self,
+        at: usize,
+        purpose: Purpose,
+        copied: &mut Copied,
+    ) -> Result<(), Error> {
+        let check = purpose == Purpose::After;
         if check && !self.members[at].stands {
             return Ok(());
         }
@@ -61,8 +88,13 @@ impl Engine {
         copied.pages += space.plan_later()?;
         self.pipeline.zeros(space.id(), space.take_zeros());
         let plan = space.take_plan();
-        let limit = if check { CHECKED_PAGES } else { BATCH_PAGES };
+        let limit = match purpose {
+            Purpose::Early => BATCH_PAGES,
+            Purpose::Throttled => SLICE_PAGES,
+            Purpose::After => CHECKED_PAGES,
+        };
         let mut batch = None;
+        let mut stand = purpose == Purpose::Throttled;
         for (ranges, forced) in [(&plan.copy, false), (&plan.force, true)] {
             for chunk in chunks(ranges, limit) {
                 self.see_to_target()?;
@@ -70,7 +102,15 @@ impl Engine {
                     self.members[at].space.carry(&chunk);
                     continue;
                 }
-                match self.copy_chunk(at, &chunk, forced, check, &mut batch) {
+                let stood = (stand && self.stand_still()?).then(Instant::now);
+                let chunk_copied = self.copy_chunk(at, &chunk, forced, check, &mut batch);
+                if let Some(since) = stood {
+                    self.go_on()?;
+                    copied.slices += 1;
+                    copied.stalled += since.elapsed();
+                }
+                stand = purpose == Purpose::Throttled && !stand;
+                match chunk_copied {
                     Ok(conflicts) => copied.add(conflicts),
                     // The event is its end, or the end of its memory.
                     Err(Error::Kernel(error)) if error.is_gone() && self.pending.is_some() => {
@@ -95,6 +135,30 @@ impl Engine {
             space.settle();
         } else {
             space.settle_early();
+        }
+        Ok(())
+    }
+
+    /// Stops all processes and leaves them standing, unless something else comes first. Tells whether
+    /// they stand.
+    fn stand_still(&mut self) -> Result<bool, Error> {
+        match stop_all(&mut self.family, &self.pipeline, SLICE_LIMIT)? {
+            FamilyStop::All(halt) => {
+                halt.stay();
+                return Ok(true);
+            }
+            FamilyStop::TimedOut { .. } => {}
+            FamilyStop::Event { pid, event } => self.pending = Some((pid, event)),
+        }
+        Ok(false)
+    }
+
+    /// Lets them run again.
+    fn go_on(&mut self) -> Result<(), Error> {
+        match stop_all(&mut self.family, &self.pipeline, SLICE_LIMIT)? {
+            FamilyStop::All(halt) => halt.resume()?,
+            FamilyStop::TimedOut { .. } => {}
+            FamilyStop::Event { pid, event } => self.pending = Some((pid, event)),
         }
         Ok(())
     }

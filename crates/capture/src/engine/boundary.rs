@@ -1,5 +1,6 @@
 //! The stop that makes a checkpoint.
 
+use super::after::Purpose;
 use super::member::Member;
 use super::{ATTEMPTS, Engine, Outcome, stop_all};
 use crate::Error;
@@ -21,8 +22,8 @@ use stillframe_linux::tracee::FamilyStop;
 /// Pages of memory that one witness may hold: 64 GiB of addresses, taken as used.
 const WITNESS_PAGES: usize = 16 << 20;
 
-/// Batches that may be filled in one stop before the target has to wait for the store: 1 GiB.
-const STOP_BATCHES: usize = 64;
+/// Batches filled in one stop before the first of them are handed over.
+const STOP_BATCHES: usize = 8;
 
 /// More pages than the pipeline takes at once are not copied in a stop as long as there is another
 /// way.
@@ -158,12 +159,13 @@ impl Engine {
         }
         tick.phases.resume = clock.lap();
 
+        tracing::trace!(attempt, dirty, now, after, phases = ?tick.phases, "a boundary");
         self.strategy.boundary(now, &tick.phases, attempt > 1);
         tick.untracked_pages = untracked;
         self.hand_over_all(batches);
         if after {
-            let copied = self.copy_running(true)?;
-            self.strategy.copied_after(copied.stands);
+            let copied = self.copy_running(Purpose::After)?;
+            self.strategy.copied_after(dirty, copied.stands);
             let account = &mut self.ledger.account().after;
             account.copied += copied.pages.saturating_sub(copied.conflicts);
             account.conflicts += copied.conflicts;
@@ -304,15 +306,17 @@ fn shall_copy_after(
 }
 
 /// Copies what is planned while the target stands still. What passes [`STOP_BATCHES`] is handed over
-/// at once, and the target waits for the store: long, but bounded in memory and still one instant.
+/// at once, and what the pipeline does not hold back, too, lets the target
+/// wait for the store: long, but bounded in memory and still one instant.
 fn copy_now(space: &mut Space, pipeline: &Pipeline, batches: &mut Vec<Batch>) -> Result<(), Error> {
     let first = batches.len();
     let plan = space.take_plan();
     for (ranges, forced) in [(&plan.copy, false), (&plan.force, true)] {
         for chunk in chunks(ranges, BATCH_PAGES) {
             if batches.len() >= first + STOP_BATCHES {
-                for batch in batches.drain(first..) {
+                for mut batch in batches.drain(first..) {
                     space.populate(&batch);
+                    space.thin_out(&mut batch);
                     pipeline.pages(batch);
                 }
                 pipeline.wait_for_room();

@@ -23,9 +23,10 @@ use crate::files::Look;
 use crate::ledger::{Ledger, nanos};
 use crate::options::{Options, Precopy};
 use crate::pipeline::Pipeline;
-use crate::precopy::Pace;
+use crate::precopy::{Next, Pace};
 use crate::strategy::Strategy;
 use crate::tracker::Trackers;
+use after::Purpose;
 use boundary::Made;
 use crossbeam_channel::Receiver;
 use std::num::NonZero;
@@ -333,15 +334,25 @@ impl Engine {
                 Precopy::Fixed(rounds) => rounds,
                 Precopy::Auto => self.pace.rounds(full).max(self.rounds),
             };
-            for _ in 0..rounds {
-                match self.precopy(&mut tick, limit)? {
+            for round in 0..rounds {
+                // All memory passes any bound: it goes to the store while it is copied.
+                let waits = full && round == 0;
+                if !waits {
+                    self.pipeline.hold();
+                }
+                let purpose = match self.pace.next(full) {
+                    Next::Boundary if round > 0 => break,
+                    Next::Throttled => Purpose::Throttled,
+                    Next::Boundary | Next::Round => Purpose::Early,
+                };
+                match self.precopy(&mut tick, limit, purpose, waits)? {
                     Outcome::Taken if self.pending.is_some() => return Ok(Outcome::Taken),
-                    Outcome::Taken if self.pace.settled(full) => break,
                     Outcome::Taken => {}
                     other => return Ok(other),
                 }
             }
         }
+        self.pipeline.hold();
         let mut attempt = if dying || self.standing { ATTEMPTS } else { 0 };
         loop {
             attempt += 1;
@@ -422,8 +433,14 @@ impl Engine {
         Ok(None)
     }
 
-    /// One pre-copy round.
-    fn precopy(&mut self, tick: &mut Tick, limit: Duration) -> Result<Outcome, Error> {
+    /// One pre-copy round. `waits`: whether copying waits for the store.
+    fn precopy(
+        &mut self,
+        tick: &mut Tick,
+        limit: Duration,
+        purpose: Purpose,
+        waits: bool,
+    ) -> Result<Outcome, Error> {
         let begun = Instant::now();
         let mut halt = match stop_all(&mut self.family, &self.pipeline, limit)? {
             FamilyStop::All(halt) => halt,
@@ -447,12 +464,17 @@ impl Engine {
             self.ledger.look(member.space.id(), member.space.dirty());
         }
         let copying = Instant::now();
-        let copied = self.copy_running(false)?;
+        let copied = self.copy_running(purpose)?;
         tick.precopied_pages += copied.pages;
+        tick.precopy_stops += copied.slices;
+        tick.precopy_pause_ns += nanos(copied.stalled);
         self.ledger
             .stop(StopKind::Precopy, begun, nanos(stalled), copied.pages);
+        let took = copying.elapsed();
+        let stalled = stalled + copied.stalled;
+        tracing::debug!(pages = copied.pages, ?purpose, ?took, waits, "copied early");
         self.found_before = copied.pages;
-        self.pace.round(copied.pages, stalled, copying.elapsed());
+        self.pace.round(copied.pages, stalled, took, waits);
         Ok(Outcome::Taken)
     }
 }

@@ -27,6 +27,19 @@ impl WordSet {
         self.0 == [0; WORDS / 64]
     }
 
+    /// Copies these words from one page to another.
+    pub fn copy(&self, from: &Page, to: &mut Page) {
+        let (from, to) = (from.as_chunks::<8>().0, to.as_chunks_mut::<8>().0);
+        for (i, bits) in self.0.iter().enumerate() {
+            let mut bits = *bits;
+            while bits != 0 {
+                let word = i * 64 + bits.trailing_zeros() as usize;
+                to[word] = from[word];
+                bits &= bits - 1;
+            }
+        }
+    }
+
     /// Adds those of another.
     pub fn add(&mut self, other: &Self) {
         for (a, b) in self.0.iter_mut().zip(other.0) {
@@ -45,16 +58,24 @@ pub fn changed(old: &Page, new: &Page) -> WordSet {
         .zip(new.as_chunks::<BLOCK>().0);
     for (i, (a, b)) in blocks.enumerate() {
         // The comparison of a block is a handful of vector instructions; most are equal.
-        if a != b {
-            let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
+        let (a, b) = (words(a), words(b));
+        if a.iter().zip(&b).fold(0, |any, (x, y)| any | (x ^ y)) != 0 {
             let mut bits = 0u64;
-            for (j, (x, y)) in words.enumerate() {
+            for (j, (x, y)) in a.iter().zip(&b).enumerate() {
                 bits |= u64::from(x != y) << j;
             }
             set.0[i / 8] |= bits << (8 * (i % 8));
         }
     }
     set
+}
+
+fn words(block: &[u8; BLOCK]) -> [u64; BLOCK / 8] {
+    let mut words = [0; BLOCK / 8];
+    for (word, bytes) in words.iter_mut().zip(block.as_chunks::<8>().0) {
+        *word = u64::from_ne_bytes(*bytes);
+    }
+    words
 }
 
 /// Appends the difference that overwrites the words of `set` with those of `new`.

@@ -157,7 +157,7 @@ impl Writer {
             let old = known.then(|| self.shadow.content(i));
             delta::encode(set, old, new, &mut self.scratch);
             if self.scratch.len() <= HALF {
-                return self.difference(key, i, new, against);
+                return self.difference(key, i, new, against, words);
             }
         }
         let point = self.whole(new, false)?;
@@ -165,8 +165,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Stores the difference in `scratch`.
-    fn difference(&mut self, key: Key, i: u32, new: &Page, against: Against) -> Result<(), Error> {
+    /// Stores the difference in `scratch`. `words`: in which the content differs from that before.
+    fn difference(
+        &mut self,
+        key: Key,
+        i: u32,
+        new: &Page,
+        against: Against,
+        words: &WordSet,
+    ) -> Result<(), Error> {
         let length = self.scratch.len();
         let digest = (length > WORTH_HASHING).then(|| self.dedup.digest(new));
         if let Some((version, depth)) = digest.and_then(|d| self.duplicate(d)) {
@@ -191,7 +198,7 @@ impl Writer {
         }
         meta.current = point;
         meta.indexed = Some(self.next);
-        self.shadow.set_content(i, new);
+        self.shadow.set_words(i, words, new);
         self.counts.new_versions += 1;
         self.pending.push(Self::entry(key.0, key.1, version));
         if let Some(digest) = digest {
