@@ -188,7 +188,7 @@ fn random_writes(length: &Length) -> Result<Outcome> {
     let (mib, spin) = if length.full {
         ("512", "10000")
     } else {
-        ("64", "100")
+        ("32", "100")
     };
     let options = [
         "--mib",
