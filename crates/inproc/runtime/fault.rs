@@ -71,8 +71,7 @@ unsafe extern "C" fn still_inproc_recover(signals: u32, in_a_row: u32, total: u3
     IN_A_ROW.store(in_a_row, Ordering::Relaxed);
     LEFT.store(total, Ordering::Relaxed);
     let before = WANTED.swap(signals, Ordering::Relaxed);
-    let mut i = 0;
-    for signal in SIGNALS {
+    for (i, signal) in SIGNALS.into_iter().enumerate() {
         // SAFETY: signal actions as the kernel defines them; the handler is `caught`.
         unsafe {
             let old = (&raw mut BEFORE).cast::<Action>().add(i);
@@ -96,7 +95,6 @@ unsafe extern "C" fn still_inproc_recover(signals: u32, in_a_row: u32, total: u3
                 sys::call(SIGACTION, signal as usize, old as usize, 0, 8, 0, 0);
             }
         }
-        i += 1;
     }
     // SAFETY: this thread's.
     unsafe { alternate(me()) };
@@ -153,13 +151,11 @@ unsafe extern "C" fn caught(signal: c_int, info: *const u64, context: *const usi
             }
         }
         sys::say(&["still: a fault is not recovered from: ", why, "\n"]);
-        let mut i = 0;
-        for known in SIGNALS {
+        for (i, known) in SIGNALS.into_iter().enumerate() {
             if known == signal {
                 let old = (&raw mut BEFORE).cast::<Action>().add(i);
                 sys::call(SIGACTION, signal as usize, old as usize, 0, 8, 0, 0);
             }
-            i += 1;
         }
         // Sent (by abort, kill) rather than met: it will not come again by itself.
         if (*info.cast::<i32>().add(2)) <= 0 {

@@ -275,7 +275,7 @@ unsafe fn large(h: *mut Heap, bytes: usize, align: usize) -> (usize, bool) {
         if bytes > 1 << 46 || ((*h).base == 0 && !begin(h)) {
             return (0, false);
         }
-        let n = (bytes + CHUNK - 1) / CHUNK;
+        let n = bytes.div_ceil(CHUNK);
         let extra = if align > CHUNK { align / CHUNK } else { 0 };
         let (mut chunk, warm) = take_run(h, n + extra);
         if chunk == usize::MAX {
@@ -477,7 +477,7 @@ unsafe extern "C" fn __still_memalign(align: usize, bytes: usize) -> usize {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __still_posix_memalign(out: *mut usize, align: usize, bytes: usize) -> i32 {
-    if !align.is_power_of_two() || align % 8 != 0 || align > 1 << 40 {
+    if !align.is_power_of_two() || !align.is_multiple_of(8) || align > 1 << 40 {
         return 22;
     }
     // SAFETY: a power of two; `out` is the caller's.
@@ -500,12 +500,11 @@ unsafe extern "C" fn __still_valloc(bytes: usize) -> usize {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __still_malloc_usable_size(block: usize) -> usize {
-    // SAFETY: the caller's block.
     if block == 0 {
-        0
-    } else {
-        unsafe { size(block) }
+        return 0;
     }
+    // SAFETY: the caller's block.
+    unsafe { size(block) }
 }
 
 // Weak, so that a program that brings its own allocator keeps it.

@@ -94,6 +94,23 @@ pub fn granule(address: usize) {
 /// `bytes` (at most a granule's) are about to be written.
 #[inline(always)]
 pub fn small(address: usize, bytes: usize) {
+    let t = me();
+    // SAFETY: as in `granule`.
+    unsafe {
+        if granule::TAGGED {
+            if (address & (SIZE - 1)) + bytes <= SIZE && *granule::tag(address) == (*t).tag {
+                return;
+            }
+        } else if (*t).depth == 0 {
+            return;
+        }
+    }
+    ends(address, bytes);
+}
+
+/// Its own function, so that the callers above need no frame.
+#[inline(never)]
+fn ends(address: usize, bytes: usize) {
     granule(address);
     if (address & (SIZE - 1)) + bytes > SIZE {
         granule(address + bytes - 1);

@@ -191,8 +191,7 @@ static TAGS: [AtomicU64; 4] = [
 /// A tag that nobody has; 0 if there is none.
 fn take_tag() -> u8 {
     use core::sync::atomic::Ordering::Relaxed;
-    let mut index = 0;
-    for word in &TAGS {
+    for (index, word) in TAGS.iter().enumerate() {
         loop {
             let seen = word.load(Relaxed);
             if seen == u64::MAX {
@@ -203,22 +202,19 @@ fn take_tag() -> u8 {
                 .compare_exchange(seen, seen | 1 << bit, Relaxed, Relaxed)
                 .is_ok()
             {
-                return (index * 64 + bit) as u8;
+                return (index as u32 * 64 + bit) as u8;
             }
         }
-        index += 1;
     }
     0
 }
 
 fn give_tag(tag: u8) {
     use core::sync::atomic::Ordering::Relaxed;
-    let mut index = 0;
-    for word in &TAGS {
-        if index == u32::from(tag) / 64 {
+    for (index, word) in TAGS.iter().enumerate() {
+        if index == usize::from(tag) / 64 {
             word.fetch_and(!(1 << (tag % 64)), Relaxed);
         }
-        index += 1;
     }
 }
 

@@ -53,7 +53,7 @@ unsafe extern "C" fn ended(_: *mut c_void) {
     // SAFETY: this thread's; called by it.
     unsafe {
         if (*t).prepared != 0 {
-            while (*t).depth != 0 {
+            for _ in 0..(*t).depth {
                 checkpoint::commit(t);
             }
             state::leave(t);

@@ -492,13 +492,13 @@ fn tell(report: &Report) {
         programs.entry(&figure.program).or_default().push(figure);
     }
     println!(
-        "{:20} {:12} {:>14} {:>8} {:>12} {:>12}",
+        "{:21} {:12} {:>14} {:>8} {:>12} {:>12}",
         "program", "method", "ns a unit", "ratio", "resident", "log"
     );
     for figures in programs.values() {
         for f in figures {
             println!(
-                "{:20} {:12} {:>14.1} {:>8} {:>8.0} KiB {:>8.0} KiB",
+                "{:21} {:12} {:>14.1} {:>8} {:>8.0} KiB {:>8.1} KiB",
                 f.program,
                 f.method,
                 f.unit_ns,
