@@ -290,7 +290,7 @@ impl Descriptions {
         };
         let result = match &mut known.object.state {
             State::Pipe(pipe) => {
-                let packets = descriptor.flags & O_DIRECT != 0;
+                let packets = has_packets(descriptor, members);
                 let content = self.tee.read(&fd, pipe.capacity, packets);
                 content.map(|content| pipe.content = visit.content.then_some(content))
             }
@@ -327,6 +327,20 @@ impl Descriptions {
 }
 
 const AF_UNIX: i32 = 1;
+
+/// Whether what is in a pipe may be packets: they are made by a writing end with O_DIRECT, and the
+/// reading end need not have it.
+fn has_packets(descriptor: &Descriptor, members: &[Member]) -> bool {
+    let mut open = members
+        .iter()
+        .filter(|m| m.stands)
+        .flat_map(|m| &m.state.descriptors().open);
+    open.any(|d| {
+        d.inode == descriptor.inode
+            && matches!(d.kind, DescriptorKind::Pipe | DescriptorKind::Fifo)
+            && d.flags & O_DIRECT != 0
+    })
+}
 
 fn waiting(fd: &OwnedFd) -> u32 {
     objects::waiting(fd).map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX))

@@ -1,26 +1,37 @@
 //! Threads, descriptors and process-wide state.
 //!
-//! What changes with every instruction (registers, signal masks and queues, file offsets) is read
-//! at every boundary. What changes seldom and costs much (credentials, limits, timers, signal
-//! actions, alternate stacks) is read at special checkpoints and at most once a second otherwise,
-//! always inside a boundary; the checkpoint says as of when.
+//! Registers, signal masks and queues, file offsets, and all of the process that /proc and system
+//! calls tell from outside are read at every boundary. What only the process itself tells is asked
+//! for when there is reason to ([`asked`]). What cannot change but by `exec`, or costs much and is
+//! no part of what a restore needs to the instant (details of descriptors), is read at special
+//! checkpoints and at most once a second otherwise, always inside a boundary.
 
+mod asked;
+
+use asked::{Answers, Told};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use stillframe_image::{
-    AltStack, CheckpointId, Descriptors, Gap, IntervalTimer, Process, ProcessImage, RobustList,
-    Rseq, SigInfo, SignalAction, Thread,
+    CheckpointId, Descriptors, Gap, Process, ProcessImage, RobustList, Rseq, SigInfo, SignalAction,
+    Thread,
 };
 use stillframe_linux::inject::Injector;
 use stillframe_linux::objects::Door;
 use stillframe_linux::proc::fds::{Depth, Fds};
+use stillframe_linux::proc::moving::{Moving, Name};
 use stillframe_linux::proc::{identity, process};
 use stillframe_linux::tracee::Halt;
 use stillframe_linux::{Error, Result};
 
 /// How often state that changes seldom is read.
 const SLOW: Duration = Duration::from_secs(1);
+
+/// Threads whose names are read at every boundary; those of others once a second.
+const NAMED: usize = 64;
+
+/// Boundaries after which a thread has registered with the kernel what its C library registers.
+const YOUNG: u32 = 4;
 
 /// Kernel-side state of a target other than its memory.
 #[derive(Debug)]
@@ -36,30 +47,21 @@ pub struct State {
     door: Option<Door>,
     descriptors_moved: bool,
     process: Process,
+    moving: Moving,
     read_at: Option<Instant>,
-    injected: Injected,
+    answers: Answers,
 }
 
-/// Of one thread, read when it is first seen and once a second.
-#[derive(Clone, Debug, Default)]
+/// Of one thread.
+#[derive(Debug, Default)]
 struct Known {
     name: Vec<u8>,
+    /// Where that is read again and again; none if it could not be opened, or there are too many.
+    named: Option<Name>,
     robust_list: Option<RobustList>,
     rseq: Option<Rseq>,
-    alt_stack: Option<AltStack>,
-    tid_address: Option<u64>,
-    /// Whether the last two were asked for.
-    asked: bool,
-}
-
-/// What could only be read by calls made inside the target.
-#[derive(Debug, Default)]
-struct Injected {
-    actions: Vec<SignalAction>,
-    /// Signals whose action was asked for.
-    asked: Vec<u32>,
-    interval_timers: Option<[IntervalTimer; 3]>,
-    brk: u64,
+    /// Boundaries that saw it.
+    age: u32,
 }
 
 impl State {
@@ -78,8 +80,9 @@ impl State {
             door: Door::open(pid).ok(),
             descriptors_moved: false,
             process: process::read(pid)?,
+            moving: Moving::open(pid, pid)?,
             read_at: None,
-            injected: Injected::default(),
+            answers: Answers::default(),
         })
     }
 
@@ -91,6 +94,7 @@ impl State {
     pub fn look_through(&mut self, tid: u32) -> Result<()> {
         self.via = tid;
         self.fds = Fds::open(tid)?;
+        self.moving = Moving::open(self.pid, tid)?;
         Ok(())
     }
 
@@ -98,73 +102,28 @@ impl State {
     /// what only the process itself tells, which is as it was then. `number`: threads' numbers now.
     pub fn adopt(&mut self, image: &ProcessImage, number: impl Fn(u32) -> u32) {
         self.read_at = None;
+        self.known.clear();
         let of = |t: &Thread| {
-            let known = Known {
+            let told = Told {
                 alt_stack: t.alt_stack,
                 tid_address: t.tid_address,
-                asked: t.alt_stack.is_some(),
-                ..Known::default()
             };
-            (number(t.tid), known)
+            (number(t.tid), told)
         };
-        self.known = image.threads.iter().map(of).collect();
-        let told = |a: &&SignalAction| a.handler != SignalAction::UNKNOWN;
-        self.injected.actions = image.process.actions.iter().filter(told).copied().collect();
-        self.injected.asked = self.injected.actions.iter().map(|a| a.signal).collect();
+        let threads = image.threads.iter().map(of).collect();
+        self.answers.adopt(&image.process, threads);
     }
 
-    /// Whether something is missing that only the target itself can be asked for.
+    /// Whether something is missing, or may have changed, that only the target itself can be asked
+    /// for.
     pub fn wants_injection(&self) -> bool {
-        self.unasked_signals().next().is_some() || self.known.values().any(|k| !k.asked)
+        self.answers.wants()
     }
 
-    /// Signals that are caught by a handler not known yet.
-    fn unasked_signals(&self) -> impl Iterator<Item = u32> + '_ {
-        let caught = self
-            .process
-            .actions
-            .iter()
-            .filter(|a| a.handler == SignalAction::UNKNOWN);
-        caught
-            .map(|a| a.signal)
-            .filter(|signal| !self.injected.asked.contains(signal))
-    }
-
-    /// Reads what only the target itself can be asked for, with at most `calls` calls made inside
-    /// it. What cannot be had is named in [`State::gaps`].
+    /// Asks for it between boundaries, with at most `calls` calls made inside the target. What
+    /// cannot be had is named in [`State::gaps`].
     pub fn inject(&mut self, injector: &mut Injector, halt: &mut Halt<'_>, calls: usize) {
-        let mut left = calls;
-        for signal in self.unasked_signals().take(calls).collect::<Vec<_>>() {
-            left -= 1;
-            self.injected.asked.push(signal);
-            match injector.sigaction(halt, signal) {
-                Ok(action) => self.injected.actions.push(action),
-                Err(error) => tracing::debug!("action of signal {signal}: {error}"),
-            }
-        }
-        for tid in halt.threads().to_vec() {
-            let known = self.known.entry(tid).or_default();
-            if known.asked || left < 2 {
-                continue;
-            }
-            left -= 2;
-            known.asked = true;
-            known.alt_stack = injector
-                .sigaltstack(halt, tid)
-                .inspect_err(|error| tracing::debug!("alternate stack of {tid}: {error}"))
-                .ok();
-            known.tid_address = injector.tid_address(halt, tid).ok();
-        }
-        if left >= 4 {
-            self.injected.brk = injector.brk(halt).unwrap_or(self.injected.brk);
-            let timers = [0, 1, 2].map(|which| injector.getitimer(halt, which).ok());
-            if let [Some(real), Some(virt), Some(prof)] = timers {
-                self.injected.interval_timers = Some([real, virt, prof]);
-            }
-        }
-        let mut process = std::mem::take(&mut self.process);
-        self.merge_injected(&mut process);
-        self.process = process;
+        self.answers.ask(injector, halt, calls);
     }
 
     /// Reads the threads' registers and signal state.
@@ -183,18 +142,29 @@ impl State {
                 Err(error) if error.is_gone() => continue,
                 Err(error) => return Err(error),
             }
-            let fresh = !self.known.contains_key(tid);
-            let known = self.known.entry(*tid).or_default();
-            if fresh || slow || known.name.is_empty() {
-                known.name = identity::thread_name(self.pid, *tid).unwrap_or_default();
+            let (pid, many) = (self.pid, self.known.len());
+            let known = self.known.entry(*tid).or_insert_with(|| Known {
+                named: (many < NAMED).then(|| Name::open(pid, *tid).ok()).flatten(),
+                ..Known::default()
+            });
+            match &known.named {
+                Some(name) => drop(name.read(&mut known.name)),
+                None if slow || known.name.is_empty() => {
+                    known.name = identity::thread_name(pid, *tid).unwrap_or_default();
+                }
+                None => {}
+            }
+            if slow || known.age < YOUNG {
+                known.age += 1;
                 known.robust_list = halt.robust_list(*tid).unwrap_or_default();
                 known.rseq = halt.rseq(*tid).unwrap_or_default();
             }
+            let told = self.answers.of(*tid);
             thread.name.clone_from(&known.name);
             thread.robust_list = known.robust_list;
             thread.rseq = known.rseq;
-            thread.alt_stack = known.alt_stack;
-            thread.tid_address = known.tid_address;
+            thread.alt_stack = told.alt_stack;
+            thread.tid_address = told.tid_address;
             thread.signal = None;
         }
         self.threads.truncate(count);
@@ -230,10 +200,23 @@ impl State {
             self.read_at = Some(Instant::now());
             let mut read = process::read(self.via)?;
             read.pid = self.pid;
-            self.merge_injected(&mut read);
-            read.as_of = now;
             self.process = read;
         }
+        let seen = self.moving.read(&mut self.process)?;
+        if let Some(main) = self.threads.first().filter(|t| t.tid == self.pid) {
+            self.process.name.clone_from(&main.name);
+        }
+        let (threads, timers) = (halt.threads(), &self.process.posix_timers);
+        self.answers.see(now, seen, threads, timers);
+        // A thread about to die of a signal is left to it.
+        if self.answers.wants_now() && self.threads.iter().all(|t| t.signal.is_none()) {
+            self.answers.ask_now(halt);
+            for thread in &mut self.threads {
+                let told = self.answers.of(thread.tid);
+                (thread.alt_stack, thread.tid_address) = (told.alt_stack, told.tid_address);
+            }
+        }
+        self.answers.complete(&mut self.process);
         self.process.pending.clear();
         halt.shared_pending(&mut self.process.pending)?;
         Ok(())
@@ -241,23 +224,6 @@ impl State {
 
     fn slow_is_due(&self) -> bool {
         self.read_at.is_none_or(|at| at.elapsed() >= SLOW)
-    }
-
-    /// Completes `read` with what was read by injection, as far as it still agrees.
-    fn merge_injected(&self, read: &mut Process) {
-        for action in &mut read.actions {
-            let known = self
-                .injected
-                .actions
-                .iter()
-                .rev()
-                .find(|a| a.signal == action.signal);
-            if let Some(known) = known.filter(|k| same_disposition(k, action)) {
-                *action = *known;
-            }
-        }
-        read.interval_timers = self.injected.interval_timers;
-        read.layout.brk = self.injected.brk;
     }
 
     /// Threads in the last checkpoint, the main thread first.
@@ -334,9 +300,4 @@ impl State {
             });
         }
     }
-}
-
-/// Whether both ignore or both catch the signal.
-const fn same_disposition(a: &SignalAction, b: &SignalAction) -> bool {
-    (a.handler == 1) == (b.handler == 1)
 }

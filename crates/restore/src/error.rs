@@ -58,6 +58,14 @@ pub enum Error {
     /// The pid is in use.
     #[error("pid {0} is taken; end that process, or use --pid new")]
     PidTaken(u32),
+    /// What was read back is not what was to be made.
+    #[error("{count} differences from the checkpoint before it ran: {first}; it was not started")]
+    Differs {
+        /// How many.
+        count: u64,
+        /// The first.
+        first: String,
+    },
     /// The process ended while it was being made or put back.
     #[error("process {pid} ended before it was complete: {how}")]
     Ended {

@@ -9,7 +9,8 @@ use crate::lazy::{self, Server};
 use crate::objects::{self, Policy, Shared};
 use crate::source::Source;
 use crate::space::{self, Backing, Fill};
-use crate::{blank, process, threads};
+use crate::verify::{self, Verified};
+use crate::{blank, process, rollback, threads};
 use std::time::{Duration, Instant};
 use stillframe_image::{Gap, Mapping, MappingKind, PAGE_SIZE, PageNumber, Process, ProcessImage};
 use stillframe_linux::remote::{Remote, numbers};
@@ -40,6 +41,8 @@ pub struct Request {
     /// It is to live on without us: in a session of its own, so that neither our end nor that of our
     /// terminal sends it a signal.
     pub detached: bool,
+    /// All of it is read back before its first instruction and compared; not with [`Request::lazy`].
+    pub paranoid: bool,
 }
 
 /// A process that runs again, or is stopped if that was asked for. It is a child of ours.
@@ -56,6 +59,8 @@ pub struct Restored<'a> {
     /// Who brings the rest of its memory: to be served at once, and then the process be let off
     /// ([`crate::lazy::let_off`]). Until then it is killed when this thread ends.
     pub server: Option<Server<'a>>,
+    /// What [`Request::paranoid`] compared.
+    pub verified: Option<Verified>,
 }
 
 /// What was made.
@@ -63,6 +68,7 @@ struct Made<'a> {
     gaps: Vec<Gap>,
     pages: u64,
     server: Option<Server<'a>>,
+    verified: Option<Verified>,
 }
 
 /// Makes a new process from one process of a checkpoint and lets it go on from there. `backing`: what
@@ -94,6 +100,7 @@ pub fn restore<'a>(
         pages: made.pages,
         took: began.elapsed(),
         server: made.server,
+        verified: made.verified,
     })
 }
 
@@ -149,6 +156,7 @@ fn build<'a>(
     };
     let done = space::conform(&mut remote, halt, image, source, backing, how)?;
     let mut gaps = done.gaps;
+    gaps.extend(image.gaps.iter().filter(|g| is_doubt(g)).cloned());
     let mut pages = done.pages;
     if request.lazy {
         pages += lazy::needed_now(&remote, source)?;
@@ -156,7 +164,10 @@ fn build<'a>(
     gaps.extend(objects::conform(&mut remote, halt, image, &mut shared)?);
     threads::permit_tiles(&mut remote, halt, main, image)?;
     let made = threads::conform(&mut remote, halt, main, image, &mut threads::Unguarded)?;
-    gaps.extend(made.gaps);
+    gaps.extend(made.gaps.iter().cloned());
+    // None of them is taken before the process has its own mask.
+    halt.put_blocked(main, threads::ALL_BLOCKED)?;
+    threads::conform_shared(&mut remote, halt, main, &image.process.pending, &mut gaps)?;
     gaps.extend(shared.finish());
     // It lives in our session, and in our group: its own are gone, or another's by now.
     let wanted = Process {
@@ -184,11 +195,45 @@ fn build<'a>(
     remote.finish(halt, main)?;
     let memory = |address: u64, into: &mut [u8]| read(source, address, into);
     threads::put(halt, image, &made.tids, &memory)?;
+    let verified = match request.paranoid && !request.lazy {
+        true => Some(compare(halt, source, &made)?),
+        false => None,
+    };
     Ok(Made {
         gaps,
         pages,
         server,
+        verified,
     })
+}
+
+/// Reads back what was made; any difference is an error.
+fn compare(halt: &Halt<'_>, source: &Source<'_>, made: &threads::Conformed) -> Result<Verified> {
+    let (image, memory) = (source.image(), source.memory());
+    let ours = 0..0;
+    let found = verify::verify(halt, image, memory, &made.tids, &ours, &made.patched);
+    let found = found.map_err(|error| match error {
+        rollback::Error::Store(e) => Error::Store(e),
+        rollback::Error::Kernel(e) => Error::Linux(e),
+        rollback::Error::Part(e) => e,
+        other => Error::Ended {
+            pid: halt.pid(),
+            how: other.to_string(),
+        },
+    })?;
+    match found.differences.first() {
+        Some(first) => Err(Error::Differs {
+            count: found.count,
+            first: first.clone(),
+        }),
+        None => Ok(found),
+    }
+}
+
+/// Whether a gap of a checkpoint says that something may come back otherwise than it was, rather than
+/// that it is not there.
+fn is_doubt(gap: &Gap) -> bool {
+    gap.reason.starts_with(crate::source::complete::DOUBT)
 }
 
 /// Memory that is mapped shared and open as a descriptor is one: both get the same file.

@@ -1,6 +1,6 @@
 //! What a process is to become: one process of a checkpoint, and the bytes of its pages.
 
-mod complete;
+pub(crate) mod complete;
 
 use crate::error::Result;
 use std::ops::Range;

@@ -26,7 +26,9 @@ use stillframe_linux::objects::{Door, compare, memory, pipe, socket};
 use stillframe_linux::proc::fds::Fds;
 use stillframe_linux::remote::Remote;
 use stillframe_linux::tracee::{Halt, Stop, Tracee};
-use stillframe_restore::objects::{Policy, Shared, Stdio as Streams, conform, put_back};
+use stillframe_restore::objects::{
+    Closed, Policy, Shared, Stdio as Streams, Way, conform, put_back, undo,
+};
 
 const POLICY: Policy = Policy {
     stdio: Streams::Null,
@@ -336,11 +338,36 @@ fn put_back_again() {
                     rustix::fs::flock(&locked, rustix::fs::FlockOperation::Unlock).unwrap();
                 }
             }
-            let mut shared = Shared::of(&[&then], POLICY);
-            let gaps = put_back(&mut remote, halt, &then, &mut shared).unwrap();
-            assert_eq!(gaps, [], "round {round}");
-            remote.close_channel(halt, tid).unwrap();
-            drop(shared);
+            let since = describe(pid, |_| true);
+            let mut back = |undone: bool| {
+                let mut closed = Closed::default();
+                let way = Way {
+                    closed: Some(&mut closed),
+                    ..Way::default()
+                };
+                let mut shared = Shared::of(&[&then], POLICY);
+                let gaps = put_back(&mut remote, halt, tid, &then, &mut shared, way).unwrap();
+                assert_eq!(gaps, [], "round {round}");
+                if undone {
+                    undo(&mut remote, halt, tid, closed).unwrap();
+                    // What has no content of its own is put back as a rollback does, by the present.
+                    let present = ProcessImage {
+                        objects: Objects {
+                            objects: Vec::new(),
+                            ..since.objects.clone()
+                        },
+                        ..since.clone()
+                    };
+                    let mut shared = Shared::of(&[&present], POLICY);
+                    let way = Way::default();
+                    put_back(&mut remote, halt, tid, &present, &mut shared, way).unwrap();
+                }
+                remote.close_channel(halt, tid).unwrap();
+            };
+            back(true);
+            let undone = describe(pid, |_| true);
+            assert_eq!(shape(&undone), shape(&since), "round {round}");
+            back(false);
             let now = describe(pid, |_| true);
             assert_eq!(shape(&now), shape(&then), "round {round}");
             // What was still there is the same object, not one like it.

@@ -10,6 +10,7 @@ use crate::engine::{Happened, Outcome};
 use std::time::{Duration, Instant};
 use stillframe_image::{CheckpointId, Marks};
 use stillframe_linux::tracee::FamilyStop;
+use stillframe_restore::objects;
 use stillframe_restore::rollback::ask::{Request, Summary};
 use stillframe_restore::rollback::{self, Differing, Error as Failed, Moment, Options, pages};
 use stillframe_store::{Recording, Row};
@@ -143,12 +144,13 @@ impl Session<'_> {
         let row = recording.row(to).ok_or_else(|| {
             Failed::Refused(format!("the recording has no checkpoint {to} any more"))
         })?;
+        let checkpoint = recording.checkpoint(to)?;
         let image = recording.process(to, space)?;
         rollback::check_identity(request.pid, &image.process, row.tick.wall_ns)?;
         let then = recording.memory(to, space)?;
         let now = recording.memory(present, space)?;
         let differ = pages::between(recording, &then, &now)?;
-        let next = rollback::next_read(recording, to, space)?;
+        let next = rollback::next_asked(recording, to, space)?;
         let (family, _) = self.engine.parts();
         let mut halt = match family.stop_all(PATIENT_LIMIT)? {
             FamilyStop::All(halt) => halt,
@@ -160,13 +162,15 @@ impl Session<'_> {
         let mut process = halt.process(request.pid).ok_or_else(gone)?;
         let to = Moment {
             image: &image,
-            next: next.as_ref(),
+            next: next.as_ref().map(|n| &n.process),
             at: to,
             bytes: &then,
         };
         let options = Options {
             paranoid: request.paranoid,
             broken,
+            foreign: objects::foreign(&checkpoint, space),
+            foreign_memory: rollback::foreign_memory(&checkpoint, space),
         };
         let result = rollback::roll_back(&mut process, to, Differing::Known(differ), options);
         drop(process);

@@ -28,6 +28,10 @@ pub struct RestoreArgs {
     /// meanwhile. With --detach, `still` ends when all are there. Takes CAP_SYS_PTRACE.
     #[arg(long)]
     pub lazy: bool,
+    /// Read all memory, registers and state back before the first instruction, and compare; a
+    /// difference ends it.
+    #[arg(long, conflicts_with = "lazy")]
+    pub paranoid: bool,
     #[command(flatten)]
     pub files: FilesArgs,
     /// How many independent copies to start.

@@ -7,6 +7,7 @@ use crate::exit::{Code, fail, of_outcome};
 use crate::{open, output, world};
 use serde::Serialize;
 use std::io::Write as _;
+use stillframe_image::{Checkpoint, SpaceId};
 use stillframe_linux::child;
 use stillframe_linux::signals::{Interrupt, Interrupts};
 use stillframe_linux::tracee::Outcome;
@@ -28,6 +29,8 @@ struct Report {
     pid: u32,
     took_ns: u64,
     pages: u64,
+    /// Pages read back and compared, with `--paranoid`.
+    pages_compared: Option<u64>,
     gaps: Vec<Difference>,
 }
 
@@ -55,6 +58,7 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
         same_pids: args.pid == PidChoice::Same,
     };
     let (recording, id) = (&opened.recording, opened.id);
+    alone(args, &recording.checkpoint(id)?, process)?;
     world::examine(recording, id, args.files.files.into(), purpose)?;
     // Copies have files of their own only if those are copies as well.
     let own = match args.files.files {
@@ -87,6 +91,7 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
         stopped: args.stopped,
         lazy: args.lazy,
         detached: args.detach,
+        paranoid: args.paranoid,
     };
     // Signals to us are passed on, so they must not end us while there is nobody to pass them to.
     let interrupts = Interrupts::new()?;
@@ -147,6 +152,24 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
     })
 }
 
+/// A process that has recorded children would wait for children that are not there; so it comes back
+/// without them only if it was named.
+fn alone(args: &RestoreArgs, checkpoint: &Checkpoint, process: SpaceId) -> anyhow::Result<()> {
+    let mut children = checkpoint.processes.iter();
+    let child = children.find(|p| p.parent == Some(process));
+    match child {
+        Some(child) if args.process.is_none() => Err(fail(
+            Code::Refused,
+            format!(
+                "a process tree cannot be restored: process {} has a child, {}, which would not come \
+                 back with it; name one process with --process N (`still show` lists them)",
+                process.0, child.process.pid
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Files become again what they were before us.
 fn take_back(puttings: &mut [Putting<'_>]) {
     for putting in puttings {
@@ -184,6 +207,7 @@ fn tell(args: &RestoreArgs, started: &[Restored<'_>]) -> anyhow::Result<()> {
                 pid: one.pid,
                 took_ns: u64::try_from(one.took.as_nanos()).unwrap_or(u64::MAX),
                 pages: one.pages,
+                pages_compared: one.verified.as_ref().map(|v| v.pages),
                 gaps: one
                     .gaps
                     .iter()

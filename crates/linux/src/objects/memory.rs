@@ -73,11 +73,21 @@ pub fn make(name: &[u8], wanted: &Memory) -> Result<OwnedFd> {
 pub fn put(fd: OwnedFd, wanted: &Memory) -> Result<()> {
     let file = File::from(fd);
     let fail = |what| move |e| Error::syscall(what, Target::Us, e);
-    if let Some(content) = &wanted.content {
-        // What lies beyond is zero.
-        file.set_len(content.len() as u64)
-            .map_err(fail("ftruncate"))?;
-        file.write_all_at(content, 0).map_err(fail("pwrite"))?;
+    let size = file.metadata().map_err(fail("fstat"))?.len();
+    // It may be sealed against another size, and has the right one then.
+    if size != wanted.size {
+        file.set_len(wanted.size).map_err(fail("ftruncate"))?;
     }
-    file.set_len(wanted.size).map_err(fail("ftruncate"))
+    if let Some(content) = &wanted.content {
+        file.write_all_at(content, 0).map_err(fail("pwrite"))?;
+        // What lies beyond is zero.
+        let end = content.len() as u64;
+        if end < size.min(wanted.size) {
+            let flags =
+                rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+            rustix::fs::fallocate(&file, flags, end, size.min(wanted.size) - end)
+                .map_err(|e| Error::syscall("fallocate", Target::Us, e))?;
+        }
+    }
+    Ok(())
 }

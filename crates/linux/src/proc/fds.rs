@@ -24,12 +24,20 @@ pub const LONG_DETAIL: usize = 16 << 10;
 /// Most fdinfo files kept open: they are descriptors of ours.
 const KEPT_LIMIT: usize = 256;
 
+/// Descriptors without offset or count (sockets, pipes, terminals, devices) whose status flags are
+/// read at a boundary, in turn: each takes the kernel some microseconds.
+const OTHERS: usize = 3;
+
+/// Boundaries at which flags are read again that have just been seen to change.
+const RESTLESS: u8 = 32;
+
 /// How much [`Fds::refresh`] asks about descriptors that still refer to the same thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// Offsets, flags and sizes of files, counters of eventfds and timerfds, masks, and watch lists of
-    /// epoll and inotify up to [`LONG_DETAIL`]. What can go stale: status flags of sockets, pipes and
-    /// terminals (O_NONBLOCK set later), and longer watch lists.
+    /// epoll and inotify up to [`LONG_DETAIL`], and the flags of some sockets, pipes, terminals and
+    /// devices in turn, those first that changed of late. What can go stale: such flags, until it is
+    /// their turn, and longer watch lists.
     Moving,
     /// All of fdinfo of all descriptors.
     Everything,
@@ -59,6 +67,7 @@ pub struct Fds {
     pid: u32,
     links: OwnedFd,
     infos: OwnedFd,
+    turns: Turns,
     listing: Vec<MaybeUninit<u8>>,
     numbers: Vec<u32>,
     link: Vec<u8>,
@@ -88,6 +97,7 @@ impl Fds {
             pid,
             links: directory("fd")?,
             infos: directory("fdinfo")?,
+            turns: Turns::default(),
             listing: vec![MaybeUninit::uninit(); 32 << 10],
             numbers: Vec::new(),
             link: vec![0; libc::PATH_MAX as usize + 64],
@@ -120,6 +130,7 @@ impl Fds {
     pub fn refresh(&mut self, known: &mut Descriptors, depth: Depth) -> Result<FdsChange> {
         self.list()?;
         self.opened.clear();
+        self.turns.begin();
         let mut change = FdsChange::default();
         let mut at = 0;
         for position in 0..self.numbers.len() {
@@ -230,7 +241,10 @@ impl Fds {
     fn update(&mut self, number: &Number, known: &mut Descriptor, depth: Depth) -> Result<Updated> {
         let moves = moves(&known.kind) && known.detail.len() <= LONG_DETAIL;
         if !moves && depth == Depth::Moving {
-            return Ok(Updated::Same);
+            let turn = !self::moves(&known.kind) && self.turns.next(number.value);
+            if !turn {
+                return Ok(Updated::Same);
+            }
         }
         let mut changed = false;
         if matches!(known.kind, DescriptorKind::Regular | DescriptorKind::MemFd) {
@@ -251,7 +265,12 @@ impl Fds {
             known.file = file;
         }
         match self.read_info(number, known)? {
-            Some(other) if changed || other => Ok(Updated::Changed),
+            Some(other) if changed || other => {
+                if !moves {
+                    self.turns.changed(number.value);
+                }
+                Ok(Updated::Changed)
+            }
             Some(_) => Ok(Updated::Same),
             None => Ok(Updated::Gone),
         }
@@ -281,7 +300,6 @@ impl Fds {
             Err(e) => return Err(self.error(number, e)),
         }
         if let (Ok(file), Err(at)) = (file, position)
-            && moves(&descriptor.kind)
             && self.kept.len() < KEPT_LIMIT
         {
             self.kept.insert(at, (number.value, file));
@@ -446,6 +464,48 @@ impl<'a> Info<'a> {
             info.detail = rest;
         }
         info
+    }
+}
+
+/// Whose turn it is of those that are not read at every boundary.
+#[derive(Clone, Debug, Default)]
+struct Turns {
+    /// How many there were, and are so far.
+    before: usize,
+    now: usize,
+    first: usize,
+    /// Numbers that changed of late, and for how long they count as such.
+    restless: Vec<(u32, u8)>,
+}
+
+impl Turns {
+    fn begin(&mut self) {
+        self.before = std::mem::take(&mut self.now);
+        self.first = match self.before {
+            0 => 0,
+            all => (self.first + OTHERS) % all,
+        };
+        for (_, left) in &mut self.restless {
+            *left -= 1;
+        }
+        self.restless.retain(|(_, left)| *left > 0);
+    }
+
+    fn next(&mut self, number: u32) -> bool {
+        let at = self.now;
+        self.now += 1;
+        let all = self.before.max(1);
+        // A new one, beyond what was counted, was read when it was found.
+        let turn = (at + all - self.first) % all < OTHERS;
+        turn || self.restless.iter().any(|(n, _)| *n == number)
+    }
+
+    fn changed(&mut self, number: u32) {
+        self.restless.retain(|(n, _)| *n != number);
+        // No more than take turns anyway.
+        if self.restless.len() < OTHERS {
+            self.restless.push((number, RESTLESS));
+        }
     }
 }
 

@@ -119,39 +119,40 @@ pub fn threads(pid: u32) -> Result<Vec<u32>> {
 /// # Errors
 /// If the process is gone or not ours to look at.
 pub fn limits(pid: u32) -> Result<Vec<ResourceLimit>> {
-    let mut limits = Vec::with_capacity(RLIMITS);
-    for resource in 0..RLIMITS {
-        let mut old = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        // SAFETY: with no new limit the call only writes the old one to `old`, which is one
-        // `rlimit`.
-        let done = unsafe {
-            libc::prlimit(
-                pid.cast_signed(),
-                resource as libc::__rlimit_resource_t,
-                std::ptr::null(),
-                &raw mut old,
-            )
-        };
-        if done != 0 {
-            let e = std::io::Error::last_os_error();
-            return Err(match e.raw_os_error() {
-                Some(libc::ESRCH) => Error::ProcessGone(pid),
-                _ => Error::syscall("prlimit", Target::Process(pid), e),
-            });
-        }
-        limits.push(ResourceLimit {
-            soft: old.rlim_cur,
-            hard: old.rlim_max,
+    (0..RLIMITS).map(|resource| limit(pid, resource)).collect()
+}
+
+/// One resource limit, RLIMIT_* by number.
+pub(super) fn limit(pid: u32, resource: usize) -> Result<ResourceLimit> {
+    let mut old = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: with no new limit the call only writes the old one to `old`, which is one
+    // `rlimit`.
+    let done = unsafe {
+        libc::prlimit(
+            pid.cast_signed(),
+            resource as libc::__rlimit_resource_t,
+            std::ptr::null(),
+            &raw mut old,
+        )
+    };
+    if done != 0 {
+        let e = std::io::Error::last_os_error();
+        return Err(match e.raw_os_error() {
+            Some(libc::ESRCH) => Error::ProcessGone(pid),
+            _ => Error::syscall("prlimit", Target::Process(pid), e),
         });
     }
-    Ok(limits)
+    Ok(ResourceLimit {
+        soft: old.rlim_cur,
+        hard: old.rlim_max,
+    })
 }
 
 /// RLIMIT_NLIMITS, the same since Linux 2.6.25.
-const RLIMITS: usize = 16;
+pub(super) const RLIMITS: usize = 16;
 
 /// POSIX timers, without the time they have left (only the process itself may ask). `None` if this
 /// kernel does not tell (no CONFIG_CHECKPOINT_RESTORE).

@@ -8,6 +8,7 @@
 pub mod fds;
 pub mod identity;
 pub mod maps;
+pub mod moving;
 pub mod process;
 pub mod set;
 pub mod sharers;

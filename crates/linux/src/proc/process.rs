@@ -38,7 +38,7 @@ pub fn read(pid: u32) -> Result<Process> {
         seccomp: status.seccomp,
         personality: identity::personality(pid).ok(),
         limits: identity::limits(pid)?,
-        actions: actions(&status),
+        actions: actions(status.caught, status.ignored),
         posix_timers: identity::posix_timers(pid)?.unwrap_or_default(),
         layout: stat.layout,
         nice: stat.nice,
@@ -48,13 +48,13 @@ pub fn read(pid: u32) -> Result<Process> {
 }
 
 /// Signals that are not at their default, as far as the masks tell.
-fn actions(status: &Status) -> Vec<SignalAction> {
+pub(super) fn actions(caught: u64, ignored: u64) -> Vec<SignalAction> {
     (1..=64)
         .filter_map(|signal| {
             let bit = 1 << (signal - 1);
-            let handler = if status.caught & bit != 0 {
+            let handler = if caught & bit != 0 {
                 SignalAction::UNKNOWN
-            } else if status.ignored & bit != 0 {
+            } else if ignored & bit != 0 {
                 1
             } else {
                 return None;

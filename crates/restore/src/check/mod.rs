@@ -17,6 +17,7 @@ pub use findings::{Finding, Findings, Severity};
 pub use world::{Here, World};
 
 use crate::error::Result;
+use crate::source::complete::complete;
 use stillframe_image::{Checkpoint, CheckpointId, MappingKind, PAGE_SIZE, PageNumber};
 use stillframe_store::{Header, Recording};
 
@@ -84,7 +85,11 @@ impl Wanted {
     /// # Errors
     /// If there is no such checkpoint, or it is damaged.
     pub fn read(recording: &Recording, id: CheckpointId) -> Result<Self> {
-        let checkpoint = recording.checkpoint(id)?;
+        let mut checkpoint = recording.checkpoint(id)?;
+        for process in &mut checkpoint.processes {
+            let memory = recording.memory(id, process.id)?;
+            complete(recording, id, &memory, process);
+        }
         let mut vdso = None;
         if let Some(process) = checkpoint.root() {
             let mut mappings = process.space.mappings.iter();
@@ -116,6 +121,7 @@ pub fn examine(wanted: &Wanted, world: &dyn World, policy: Policy) -> Findings {
         machine::kernel(wanted, world, &mut findings);
         machine::processor(wanted, world, &mut findings);
         process::pids(wanted, world, policy.purpose, &mut findings);
+        process::tree(wanted, &mut findings);
         process::credentials(wanted, world, &mut findings);
         process::limits(wanted, world, &mut findings);
         process::places(wanted, world, &mut findings);

@@ -49,6 +49,20 @@ pub(super) fn pids(wanted: &Wanted, world: &dyn World, purpose: Purpose, out: &m
     }
 }
 
+/// A tree comes back one process at a time.
+pub(super) fn tree(wanted: &Wanted, out: &mut Findings) {
+    for process in &wanted.checkpoint.processes {
+        let mut others = wanted.checkpoint.processes.iter();
+        if others.any(|p| p.parent == Some(process.id)) {
+            out.warn(
+                "tree",
+                subject(process),
+                "its children would not come back with it; restore one process with --process N",
+            );
+        }
+    }
+}
+
 pub(super) fn credentials(wanted: &Wanted, world: &dyn World, out: &mut Findings) {
     let us = world.us();
     let ours = us.uids.get(1).copied().unwrap_or(u32::MAX);

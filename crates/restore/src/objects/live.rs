@@ -2,25 +2,35 @@
 //!
 //! What is still the same object stays: connections, terminals, pipes to others. Its flags, offset,
 //! count, timer or set are put back, if they differ. What was opened since is closed. What was closed
-//! since is taken from another number that still refers to it, or made anew.
+//! since is taken from another number that still refers to it, or made anew. A connection to somebody
+//! else is not to be had again and comes back *broken*: reading says ECONNRESET and writing EPIPE, as
+//! if its peer had gone, which is what every program that talks to others must bear.
+//!
+//! What is closed, replaced or emptied on the way is kept ([`Closed`]), to be put back if a later
+//! step fails.
 
+use super::closed::Closed;
 use super::gap;
 use super::place::{Inside, fill, posix_locks};
-use super::shared::{O_ACCMODE, SOCK_STREAM, Shared, described};
+use super::shared::{AF_UNIX, Ends, O_ACCMODE, SOCK_STREAM, Shared, described};
 use crate::error::{Error, Result};
 use rustix::fs::SeekFrom;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use stillframe_image::objects::detail::{self, Lock, LockSort};
-use stillframe_image::objects::{Opened, State};
-use stillframe_image::{Descriptor, DescriptorKind, Descriptors, Gap, ProcessImage};
+use stillframe_image::objects::{Opened, Role, State, Terminal};
+use stillframe_image::{
+    Checkpoint, Descriptor, DescriptorKind, Descriptors, Gap, ProcessImage, SpaceId,
+};
 use stillframe_linux::objects::{self, memory, pipe, socket, terminal, timer};
 use stillframe_linux::proc::fds::Fds;
+use stillframe_linux::proc::set::is_our_standard;
 use stillframe_linux::remote::Remote;
 use stillframe_linux::tracee::Halt;
 
 const O_CLOEXEC: u32 = 0o2_000_000;
 const O_ASYNC: u32 = 0o20_000;
+const O_NONBLOCK: u32 = 0o4000;
 
 /// What is to be done about descriptors. In this order they can be done one after the other, if a copy
 /// of every `Copy`'s source is taken beforehand.
@@ -60,7 +70,19 @@ pub enum Step {
 
 /// Whether two descriptors, one of now and one of then, can refer to the same object.
 fn same_object(now: &Descriptor, then: &Descriptor) -> bool {
-    if now.kind != then.kind || now.inode != then.inode || now.target != then.target {
+    if now.kind != then.kind || now.inode != then.inode {
+        return false;
+    }
+    // What has a path may have another by now; what has none says its sort there.
+    let same_name = match now.kind {
+        DescriptorKind::Regular
+        | DescriptorKind::Directory
+        | DescriptorKind::CharDevice
+        | DescriptorKind::BlockDevice
+        | DescriptorKind::Fifo => now.mount == then.mount,
+        _ => now.target == then.target,
+    };
+    if !same_name {
         return false;
     }
     if (now.flags ^ then.flags) & O_ACCMODE != 0 {
@@ -119,7 +141,7 @@ pub fn plan(now: &Descriptors, shares: &[Opened], wanted: &ProcessImage) -> Vec<
         .map(|d| Step::Close(d.fd))
         .collect();
     let mut used = HashSet::new();
-    let mut after = Vec::new();
+    let mut survivors = HashMap::new();
     for (description, group) in &groups {
         let Some(first) = group.first() else { continue };
         // A number of its own that still refers to it; else any that does.
@@ -128,8 +150,29 @@ pub fn plan(now: &Descriptors, shares: &[Opened], wanted: &ProcessImage) -> Vec<
         let survivor = own
             .chain(others)
             .find(|d| same_object(d, first) && !used.contains(&of_now(d.fd)));
+        if let Some(survivor) = survivor {
+            used.insert(of_now(survivor.fd));
+            survivors.insert(*description, *survivor);
+        }
+    }
+    // Of a pair with one end gone the other end leads nowhere: both are made.
+    for (description, group) in &groups {
+        let peer = peer_of(wanted, *description, group);
+        let other = groups.iter().find(|(_, g)| {
+            g.first()
+                .is_some_and(|d| d.kind == DescriptorKind::Socket && Some(d.inode) == peer)
+        });
+        if let Some((other, _)) = other
+            && !survivors.contains_key(description)
+        {
+            survivors.remove(other);
+        }
+    }
+    let mut after = Vec::new();
+    for (description, group) in &groups {
+        let Some(first) = group.first() else { continue };
         let place = |d: &&Descriptor| (d.fd, d.flags & O_CLOEXEC != 0);
-        let Some(survivor) = survivor else {
+        let Some(survivor) = survivors.get(description).copied() else {
             let to = group.iter().map(place).collect();
             let description = *description;
             steps.push(Step::Make { description, to });
@@ -141,7 +184,6 @@ pub fn plan(now: &Descriptors, shares: &[Opened], wanted: &ProcessImage) -> Vec<
             continue;
         };
         let kept = of_now(survivor.fd);
-        used.insert(kept);
         let stays = |d: &&&Descriptor| open.contains_key(&d.fd) && of_now(d.fd) == kept;
         let to: Vec<(u32, bool)> = group.iter().filter(|d| !stays(d)).map(place).collect();
         if !to.is_empty() {
@@ -187,6 +229,18 @@ pub fn plan(now: &Descriptors, shares: &[Opened], wanted: &ProcessImage) -> Vec<
     steps
 }
 
+/// The inode of the other end of a socket.
+fn peer_of(wanted: &ProcessImage, description: u32, group: &[&Descriptor]) -> Option<u64> {
+    let first = group.first()?;
+    if first.kind != DescriptorKind::Socket {
+        return None;
+    }
+    match &wanted.objects.object(description)?.state {
+        State::Socket(socket) if socket.domain == AF_UNIX => socket.peer_inode,
+        _ => None,
+    }
+}
+
 /// Whether there can be a difference that fdinfo does not show, or that time makes.
 const fn has_state(kind: &DescriptorKind) -> bool {
     matches!(
@@ -200,21 +254,79 @@ const fn has_state(kind: &DescriptorKind) -> bool {
     )
 }
 
-/// Puts the descriptors of a live process back as they were. `shared` is made of all processes
-/// that are put back together. What cannot be put back is returned.
+/// How descriptors are put back.
+#[derive(Debug, Default)]
+pub struct Way<'a> {
+    /// Connections, by number, that come back broken though they are still there.
+    pub broken: &'a [u32],
+    /// Where what goes is kept; none if it is not to be put back.
+    pub closed: Option<&'a mut Closed>,
+    /// Descriptions that processes share which do not go back: what they are is left alone.
+    pub foreign: &'a [u32],
+}
+
+/// Descriptions of a process that others of its checkpoint have, too.
+pub fn foreign(checkpoint: &Checkpoint, process: SpaceId) -> Vec<u32> {
+    let of = |image: &ProcessImage| -> HashSet<u32> {
+        image.objects.opened.iter().map(|o| o.description).collect()
+    };
+    let mut own = HashSet::new();
+    let mut others = HashSet::new();
+    for image in &checkpoint.processes {
+        if image.id == process {
+            own = of(image);
+        } else {
+            others.extend(of(image));
+        }
+    }
+    let mut both: Vec<u32> = own.intersection(&others).copied().collect();
+    both.sort_unstable();
+    both
+}
+
+/// Puts the descriptors of a live process back as they were, by calls in `caller`. `shared` is made
+/// of all processes that are put back together. What cannot be put back is returned.
 ///
 /// # Errors
-/// If a step fails; what has been done so far stays done.
+/// If a step fails; what has been done so far stays done, and [`super::undo`] takes it back.
 pub fn put_back(
     remote: &mut Remote,
     halt: &mut Halt<'_>,
+    caller: u32,
     wanted: &ProcessImage,
     shared: &mut Shared,
+    way: Way<'_>,
 ) -> Result<Vec<Gap>> {
+    let Way {
+        broken,
+        mut closed,
+        foreign,
+    } = way;
     let pid = halt.pid();
-    let now = Fds::open(pid)?.full()?;
+    let mut now = Fds::open(pid)?.full()?;
+    let ours = remote.channel();
+    now.open.retain(|d| Some(d.fd) != ours);
     let shares = shares(pid, &now);
-    let steps = plan(&now, &shares, wanted);
+    if let Some(closed) = closed.as_deref_mut() {
+        closed.shares.clone_from(&shares);
+    }
+    let kept = Descriptors {
+        open: now
+            .open
+            .iter()
+            .filter(|d| !broken.contains(&d.fd))
+            .cloned()
+            .collect(),
+    };
+    let mut steps = plan(&kept, &shares, wanted);
+    let was_there = |fd: &u32| wanted.descriptors.open.iter().any(|d| d.fd == *fd);
+    for fd in broken.iter().filter(|fd| !was_there(fd)) {
+        if now.open.iter().any(|d| d.fd == *fd) {
+            steps.insert(0, Step::Close(*fd));
+        }
+    }
+    let mut gaps = Vec::new();
+    leave(&mut steps, wanted, foreign, &mut gaps);
     let highest = wanted.descriptors.open.last().map_or(2, |d| d.fd);
     remote.reserve_descriptors(highest.max(now.open.last().map_or(2, |d| d.fd)));
     let mut sources: HashMap<u32, OwnedFd> = HashMap::new();
@@ -223,20 +335,40 @@ pub fn put_back(
             sources.insert(*from, remote.take_fd(*from)?);
         }
     }
-    let mut gaps = Vec::new();
-    let mut made = HashSet::new();
-    let mut inside = Inside::new(remote, halt);
+    if steps.iter().any(|s| matches!(s, Step::Make { .. })) {
+        offer_pipes(remote, &now, wanted, shared);
+    }
+    let mut placed: HashSet<u32> = HashSet::new();
+    let mut inside = Inside::of(remote, halt, caller);
+    let keep = |inside: &Inside<'_, '_>, fd: u32, closed: &mut Option<&mut Closed>| {
+        if let Some(closed) = closed.as_deref_mut()
+            && let Some(held) = now.open.iter().find(|d| d.fd == fd)
+            && let Ok(copy) = inside.remote.take_fd(fd)
+        {
+            closed.keep(fd, copy, held.flags & O_CLOEXEC != 0);
+        }
+    };
     for step in steps {
         match step {
-            Step::Close(fd) => inside.close(fd)?,
+            Step::Close(fd) => {
+                keep(&inside, fd, &mut closed);
+                inside.close(fd)?;
+            }
             Step::Copy { from, to } => {
                 if let Some(fd) = sources.get(&from) {
+                    for (number, _) in &to {
+                        keep(&inside, *number, &mut closed);
+                        placed.insert(*number);
+                    }
                     inside.place(fd.as_fd(), &to)?;
                 }
             }
             Step::Make { description, to } => {
-                made.insert(description);
-                if let Some(fd) = shared.make(description, &mut gaps)? {
+                for (number, _) in &to {
+                    keep(&inside, *number, &mut closed);
+                    placed.insert(*number);
+                }
+                if let Some(fd) = again(description, shared, broken, &mut gaps) {
                     inside.place(fd.as_fd(), &to)?;
                 }
             }
@@ -246,6 +378,8 @@ pub fn put_back(
                 let asynchronous = objects::flags(&own)? & O_ASYNC;
                 objects::set_flags(&own, flags & !O_ASYNC | asynchronous)?;
             }
+            // What we write to a stream of ours comes behind what was written, whoever goes back.
+            Step::Seek(fd, _) if is_our_standard(pid, fd) => {}
             Step::Seek(fd, offset) => {
                 let own = inside.remote.take_fd(fd)?;
                 rustix::fs::seek(&own, SeekFrom::Start(offset))
@@ -253,8 +387,15 @@ pub fn put_back(
             }
             Step::State { fd, description } => {
                 let is = now.open.iter().find(|d| d.fd == fd);
-                let is = is.filter(|_| !made.contains(&description));
-                state(&mut inside, wanted, shared, fd, description, is, &mut gaps)?;
+                let is = is.filter(|_| !placed.contains(&fd));
+                let mut work = Work {
+                    inside: &mut inside,
+                    wanted,
+                    shared,
+                    placed: &placed,
+                    closed: closed.as_deref_mut(),
+                };
+                work.state(fd, description, is, &mut gaps)?;
             }
         }
     }
@@ -262,8 +403,129 @@ pub fn put_back(
     Ok(gaps)
 }
 
+/// Takes out what would change what processes see that do not go back.
+fn leave(steps: &mut Vec<Step>, wanted: &ProcessImage, foreign: &[u32], gaps: &mut Vec<Gap>) {
+    if foreign.is_empty() {
+        return;
+    }
+    let shared: HashSet<u32> = described(wanted)
+        .filter(|(description, _)| foreign.contains(description))
+        .map(|(_, d)| d.fd)
+        .collect();
+    let mut named = HashSet::new();
+    steps.retain(|step| match step {
+        Step::Flags(fd, _) | Step::Seek(fd, _) | Step::State { fd, .. } if shared.contains(fd) => {
+            if named.insert(*fd) {
+                let why =
+                    "is shared with another process, which does not go back: its state is left";
+                gaps.push(gap(*fd, why));
+            }
+            false
+        }
+        _ => true,
+    });
+}
+
+/// Pipes that still exist are not made anew: their ends are opened again.
+fn offer_pipes(remote: &Remote, now: &Descriptors, wanted: &ProcessImage, shared: &mut Shared) {
+    let is_pipe = |d: &&Descriptor| matches!(d.kind, DescriptorKind::Pipe | DescriptorKind::Fifo);
+    for held in now.open.iter().filter(is_pipe) {
+        let open = &wanted.descriptors.open;
+        if !open.iter().any(|d| is_pipe(&d) && d.inode == held.inode) {
+            continue;
+        }
+        let Ok(own) = remote.take_fd(held.fd) else {
+            continue;
+        };
+        // The reading end first: without one, the writing end is not to be had.
+        let read = objects::reopen(&own, O_NONBLOCK);
+        let write = objects::reopen(&own, 1 | O_NONBLOCK);
+        if let (Ok(read), Ok(write)) = (read, write) {
+            shared.pipes.entry(held.inode).or_insert(Ends {
+                read,
+                write,
+                taken: [true, true],
+            });
+        }
+    }
+}
+
+/// What was closed since, anew; `None` if it stays closed, and is named.
+fn again(
+    description: u32,
+    shared: &mut Shared,
+    broken: &[u32],
+    gaps: &mut Vec<Gap>,
+) -> Option<OwnedFd> {
+    let wanted = shared.wanted.get(&description)?.clone();
+    let descriptor = &wanted.descriptor;
+    let state = wanted.object.as_ref().map(|o| &o.state);
+    let connected = match state {
+        Some(State::Socket(socket)) => {
+            let peer = socket.peer_inode.and_then(|inode| shared.socket_of(inode));
+            socket.role == Role::Connected && peer.is_none()
+        }
+        _ => descriptor.kind == DescriptorKind::Socket,
+    };
+    if connected || broken.contains(&descriptor.fd) {
+        return match broken_connection(descriptor) {
+            Ok(fd) => {
+                gaps.push(gap(
+                    descriptor.fd,
+                    "its connection is gone and came back broken",
+                ));
+                Some(fd)
+            }
+            Err(error) => {
+                gaps.push(gap(
+                    descriptor.fd,
+                    format!("its connection is gone: {error}"),
+                ));
+                None
+            }
+        };
+    }
+    let made = match shared.make(description, gaps) {
+        Ok(made) => made.and_then(|fd| fd.try_clone().ok()),
+        Err(error) => {
+            gaps.push(gap(
+                descriptor.fd,
+                format!("was closed since and stays closed: {error}"),
+            ));
+            return None;
+        }
+    };
+    let has_path = matches!(
+        descriptor.kind,
+        DescriptorKind::Regular | DescriptorKind::Directory | DescriptorKind::Fifo
+    );
+    let Some(fd) = made else {
+        gaps.push(gap(descriptor.fd, "was closed since and stays closed"));
+        return None;
+    };
+    if has_path && !rustix::fs::fstat(&fd).is_ok_and(|s| s.st_ino == descriptor.inode) {
+        gaps.push(gap(
+            descriptor.fd,
+            "was closed since, and what it was is not to be had any more",
+        ));
+        return None;
+    }
+    Some(fd)
+}
+
+/// A connection whose peer is gone.
+fn broken_connection(descriptor: &Descriptor) -> Result<OwnedFd> {
+    let step = || Error::step(format!("fd {}", descriptor.fd));
+    let [ours, theirs] = socket::pair(AF_UNIX, SOCK_STREAM, 0).map_err(step())?;
+    // What the peer has not read when it closes makes it a reset.
+    socket::send(&ours, &[0], true).map_err(step())?;
+    drop(theirs);
+    objects::set_flags(&ours, descriptor.flags & !O_ASYNC).map_err(step())?;
+    Ok(ours)
+}
+
 /// Which numbers share a description now.
-fn shares(pid: u32, now: &Descriptors) -> Vec<Opened> {
+pub fn shares(pid: u32, now: &Descriptors) -> Vec<Opened> {
     let mut all: Vec<Opened> = Vec::new();
     let mut of_inode: HashMap<(u64, u32), Vec<Opened>> = HashMap::new();
     for descriptor in &now.open {
@@ -285,128 +547,179 @@ fn shares(pid: u32, now: &Descriptors) -> Vec<Opened> {
     all
 }
 
-/// Puts the state of one object back.
-fn state(
-    inside: &mut Inside<'_, '_>,
-    wanted: &ProcessImage,
-    shared: &Shared,
-    fd: u32,
-    description: u32,
-    is: Option<&Descriptor>,
-    gaps: &mut Vec<Gap>,
-) -> Result<()> {
-    let Some(was) = wanted.descriptors.open.iter().find(|d| d.fd == fd) else {
-        return Ok(());
-    };
-    let step = || Error::step(format!("fd {fd}"));
-    let own = inside.remote.take_fd(fd).map_err(step())?;
-    let known = shared.wanted.get(&description);
-    let object = known.and_then(|w| w.object.as_ref()).map(|o| &o.state);
-    match (&was.kind, object) {
-        (DescriptorKind::EventFd, _) => {
-            if let Some(count) = detail::eventfd(&was.detail) {
-                set_count(&own, count.count, count.semaphore == Some(true))
-                    .map_err(|e| Error::io("set the count of", format!("fd {fd}"), e))?;
-            }
+/// What putting one object's state back works with.
+struct Work<'a, 'i, 'h> {
+    inside: &'a mut Inside<'i, 'h>,
+    wanted: &'a ProcessImage,
+    shared: &'a Shared,
+    /// Numbers that refer to something else than before.
+    placed: &'a HashSet<u32>,
+    closed: Option<&'a mut Closed>,
+}
+
+impl Work<'_, '_, '_> {
+    /// Puts the state of one object back.
+    fn state(
+        &mut self,
+        fd: u32,
+        description: u32,
+        is: Option<&Descriptor>,
+        gaps: &mut Vec<Gap>,
+    ) -> Result<()> {
+        let (wanted, shared) = (self.wanted, self.shared);
+        let Some(was) = wanted.descriptors.open.iter().find(|d| d.fd == fd) else {
+            return Ok(());
+        };
+        let step = || Error::step(format!("fd {fd}"));
+        let known = shared.wanted.get(&description);
+        let object = known.and_then(|w| w.object.as_ref()).map(|o| &o.state);
+        if let Some(State::Socket(socket)) = object
+            && socket.domain != AF_UNIX
+        {
+            // What a network brought since is not ours to take back.
+            return Ok(());
         }
-        (DescriptorKind::TimerFd, _) => {
-            if let Some(timer) = detail::timerfd(&was.detail) {
-                timer::set(&own, &timer).map_err(step())?;
+        let own = self.inside.remote.take_fd(fd).map_err(step())?;
+        match (&was.kind, object) {
+            (DescriptorKind::EventFd, _) => {
+                if let Some(count) = detail::eventfd(&was.detail) {
+                    set_count(&own, count.count, count.semaphore == Some(true))
+                        .map_err(|e| Error::io("set the count of", format!("fd {fd}"), e))?;
+                }
             }
-        }
-        (DescriptorKind::SignalFd, _) => {
-            if let Some(mask) = detail::signalfd(&was.detail) {
-                timer::signalfd(Some(&own), mask).map_err(step())?;
+            (DescriptorKind::TimerFd, _) => {
+                if let Some(timer) = detail::timerfd(&was.detail) {
+                    timer::set(&own, &timer).map_err(step())?;
+                }
             }
-        }
-        (DescriptorKind::Epoll, _) => {
-            // As it is after numbers were placed.
-            let now = is.map(|d| detail::epoll(&d.detail)).unwrap_or_default();
-            fill(inside, wanted, was, &now, gaps)?;
-        }
-        (DescriptorKind::Pipe | DescriptorKind::Fifo, Some(State::Pipe(state))) => {
-            let Some(content) = &state.content else {
-                return Ok(());
-            };
-            let mut tee = pipe::Tee::default();
-            let capacity = pipe::capacity(&own).map_err(step())?;
-            let packets = !content.packets.is_empty();
-            let there = tee.read(&own, capacity, packets).map_err(step())?;
-            if there == *content {
-                return Ok(());
+            (DescriptorKind::SignalFd, _) => {
+                if let Some(mask) = detail::signalfd(&was.detail) {
+                    timer::signalfd(Some(&own), mask).map_err(step())?;
+                }
             }
-            if was.kind == DescriptorKind::Pipe && !shared.has_end(was.inode, true) {
-                gaps.push(gap(
+            (DescriptorKind::Epoll, _) => {
+                // As it is after numbers were placed.
+                let now = is.map(|d| detail::epoll(&d.detail)).unwrap_or_default();
+                fill(self.inside, wanted, was, &now, self.placed, gaps)?;
+            }
+            (DescriptorKind::Pipe | DescriptorKind::Fifo, Some(State::Pipe(state))) => {
+                let Some(content) = &state.content else {
+                    return Ok(());
+                };
+                let mut tee = pipe::Tee::default();
+                let capacity = pipe::capacity(&own).map_err(step())?;
+                let packets = !content.packets.is_empty();
+                let there = tee.read(&own, capacity, packets).map_err(step())?;
+                if there == *content {
+                    return Ok(());
+                }
+                if was.kind == DescriptorKind::Pipe && !shared.has_end(was.inode, true) {
+                    gaps.push(gap(
                     fd,
                     "what was read from the pipe since is not put back: another process writes to it",
                 ));
-                return Ok(());
+                    return Ok(());
+                }
+                pipe::drain(&own).map_err(step())?;
+                if let Some(closed) = self.closed.as_deref_mut()
+                    && let Ok(copy) = own.try_clone()
+                {
+                    closed.emptied_pipe(copy, there);
+                }
+                pipe::fill(&own, content).map_err(step())?;
             }
-            pipe::drain(&own).map_err(step())?;
-            pipe::fill(&own, content).map_err(step())?;
-        }
-        (DescriptorKind::Socket, Some(State::Socket(state))) => {
-            let peer = state.peer_inode.and_then(|inode| shared.socket_of(inode));
-            let other = peer.and_then(|peer| shared.wanted.get(&peer));
-            let other = other.filter(|w| w.process == wanted.id);
-            let stream = state.kind == SOCK_STREAM;
-            let mut there = socket::read(&own, was.inode).map_err(step())?;
-            socket::queue(&own, &mut there).map_err(step())?;
-            if there.queue == state.queue {
-                return Ok(());
-            }
-            let Some(other) = other else {
-                // What a peer outside sent stays; what was taken from it is gone.
-                if state.domain == 1 {
+            (DescriptorKind::Socket, Some(State::Socket(state))) => {
+                let peer = state.peer_inode.and_then(|inode| shared.socket_of(inode));
+                let other = peer.and_then(|peer| shared.wanted.get(&peer));
+                let other = other.filter(|w| w.process == wanted.id);
+                let stream = state.kind == SOCK_STREAM;
+                let mut there = socket::read(&own, was.inode).map_err(step())?;
+                socket::queue(&own, &mut there).map_err(step())?;
+                if there.queue == state.queue {
+                    return Ok(());
+                }
+                let Some(other) = other else {
+                    // What a peer outside sent stays; what was taken from it is gone.
                     gaps.push(gap(
                         fd,
                         "what was received since is not put back: it came from outside",
                     ));
+                    return Ok(());
+                };
+                let number = other.descriptor.fd;
+                let peer = self.inside.remote.take_fd(number).map_err(step())?;
+                socket::drain(&own, stream).map_err(step())?;
+                if let Some(closed) = self.closed.as_deref_mut()
+                    && let Ok(copy) = peer.try_clone()
+                {
+                    closed.emptied_queue(own, copy, stream, there.queue);
                 }
-                return Ok(());
-            };
-            let peer = inside.remote.take_fd(other.descriptor.fd).map_err(step())?;
-            socket::drain(&own, stream).map_err(step())?;
-            for message in &state.queue {
-                socket::send(&peer, &message.bytes, stream).map_err(step())?;
+                for message in &state.queue {
+                    socket::send(&peer, &message.bytes, stream).map_err(step())?;
+                }
             }
-        }
-        (DescriptorKind::Terminal, Some(State::Terminal(settings))) => {
-            let mut there = settings.clone();
-            let read = terminal::read(&own, &mut there);
-            if read.is_ok() && there.settings != settings.settings {
-                terminal::write(&own, settings).map_err(step())?;
-            }
-        }
-        (DescriptorKind::MemFd, Some(State::Memory(state))) => {
-            let seals = memory::seals(&own).unwrap_or(0);
-            let size = rustix::fs::fstat(&own).map_or(0, |s| s.st_size.cast_unsigned());
-            if state.content.is_some() || size != state.size {
-                memory::put(own, state).map_err(step())?;
-            }
-            if seals != state.seals {
-                gaps.push(gap(fd, "was sealed since, which cannot be undone"));
-            }
-        }
-        (DescriptorKind::Regular, _) => {
-            let flock = |d: &Descriptor| {
-                detail::locks(&d.detail)
-                    .into_iter()
-                    .find(|l| l.sort == LockSort::Flock)
-            };
-            match (is.and_then(flock), flock(was)) {
-                (now, then) if now == then => {}
-                (_, None) => objects::unflock(&own).map_err(step())?,
-                (_, Some(lock)) => {
-                    if let Err(error) = objects::flock(&own, lock.exclusive) {
-                        gaps.push(gap(fd, format!("its lock is not back: {error}")));
+            (DescriptorKind::Terminal, Some(State::Terminal(settings))) => {
+                let mut there = settings.clone();
+                let read = terminal::read(&own, &mut there);
+                // The window of somebody else's terminal is as large as it is now.
+                let size = if shared.own_terminal(was) {
+                    settings.size
+                } else {
+                    there.size
+                };
+                let then = Terminal {
+                    size,
+                    ..settings.clone()
+                };
+                if read.is_ok() && (&there.settings, there.size) != (&then.settings, then.size) {
+                    terminal::write(&own, &then).map_err(step())?;
+                    if let Some(closed) = self.closed.as_deref_mut() {
+                        closed.terminal(own, there);
                     }
                 }
             }
+            (DescriptorKind::MemFd, Some(State::Memory(state))) => {
+                let seals = memory::seals(&own).unwrap_or(0);
+                let size = rustix::fs::fstat(&own).map_or(0, |s| s.st_size.cast_unsigned());
+                let there = state.content.as_ref().and_then(|_| {
+                    let copy = own.try_clone().ok()?;
+                    memory::content(copy, size, u64::MAX).ok()
+                });
+                if size != state.size || there != state.content {
+                    if let Some(closed) = self.closed.as_deref_mut()
+                        && let Ok(copy) = own.try_clone()
+                    {
+                        closed.memory(copy, size);
+                    }
+                    if let Err(error) = memory::put(own, state) {
+                        gaps.push(gap(fd, format!("its content is not put back: {error}")));
+                        return Ok(());
+                    }
+                }
+                if seals != state.seals {
+                    gaps.push(gap(fd, "was sealed since, which cannot be undone"));
+                }
+            }
+            (DescriptorKind::Regular, _) => {
+                let flock = |d: &Descriptor| {
+                    detail::locks(&d.detail)
+                        .into_iter()
+                        .find(|l| l.sort == LockSort::Flock)
+                };
+                match (is.and_then(flock), flock(was)) {
+                    (now, then) if now == then => {}
+                    (_, None) => objects::unflock(&own).map_err(step())?,
+                    (_, Some(lock)) => {
+                        if let Err(error) = objects::flock(&own, lock.exclusive) {
+                            gaps.push(gap(fd, format!("its lock is not back: {error}")));
+                        }
+                    }
+                }
+            }
+            _ => {}
         }
-        _ => {}
+        Ok(())
     }
-    Ok(())
 }
 
 /// Sets the count of an eventfd, which can only be read down to nothing and added to; of a semaphore,
@@ -414,7 +727,6 @@ fn state(
 fn set_count(fd: &OwnedFd, count: u64, semaphore: bool) -> std::io::Result<()> {
     const MOST: u64 = 1 << 20;
     let before = objects::flags(fd).unwrap_or(0);
-    const O_NONBLOCK: u32 = 0o4000;
     let failed = |e: stillframe_linux::Error| std::io::Error::other(e.to_string());
     objects::set_flags(fd, before | O_NONBLOCK).map_err(failed)?;
     let mut buffer = [0; 8];

@@ -11,12 +11,14 @@
 //! there and closed by the other end: reading gives what had arrived, then the end; writing fails
 //! with EPIPE.
 
+mod closed;
 mod live;
 mod make;
 mod place;
 mod shared;
 
-pub use live::{Step, plan, put_back};
+pub use closed::{Closed, undo};
+pub use live::{Step, Way, foreign, plan, put_back, shares};
 pub use place::conform;
 pub use shared::{Policy, Shared, Stdio, foresee};
 

@@ -3,7 +3,8 @@
 use super::gap;
 use super::shared::{Shared, described};
 use crate::error::{Error, Result};
-use std::collections::BTreeMap;
+use crate::threads::own_number;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use stillframe_image::objects::Owner;
 use stillframe_image::objects::detail::{self, Lock, LockSort, Polled};
@@ -40,6 +41,10 @@ pub(super) struct Inside<'a, 'h> {
 impl<'a, 'h> Inside<'a, 'h> {
     pub(super) fn new(remote: &'a mut Remote, halt: &'a mut Halt<'h>) -> Self {
         let tid = halt.threads().first().copied().unwrap_or(halt.pid());
+        Self::of(remote, halt, tid)
+    }
+
+    pub(super) const fn of(remote: &'a mut Remote, halt: &'a mut Halt<'h>, tid: u32) -> Self {
         Self { remote, halt, tid }
     }
 
@@ -211,12 +216,16 @@ pub fn conform(
             .unwrap_or_default();
         let first = numbers.first().is_some_and(|n| n.0 == descriptor.fd);
         if first && descriptor.kind == DescriptorKind::PidFd {
-            pidfd(&mut inside, descriptor, numbers, &mut gaps)?;
+            pidfd(&mut inside, wanted, descriptor, numbers, &mut gaps)?;
         }
     }
     within(&mut inside, wanted, shared, &mut gaps)?;
     Ok(gaps)
 }
+
+/// F_OWNER_TID and F_OWNER_PID.
+const THREAD: i32 = 0;
+const PROCESS: i32 = 1;
 
 /// What only works once all numbers are in place.
 fn within(
@@ -233,9 +242,16 @@ fn within(
             continue;
         }
         if descriptor.kind == DescriptorKind::Epoll {
-            fill(inside, wanted, descriptor, &[], gaps)?;
+            fill(inside, wanted, descriptor, &[], &HashSet::new(), gaps)?;
         }
         let owner = known.and_then(|w| w.object.as_ref()).and_then(|o| o.owner);
+        let owner = owner.map(|o| match o.kind {
+            THREAD | PROCESS => Owner {
+                id: number_now(inside, wanted, o.id.cast_unsigned()).cast_signed(),
+                ..o
+            },
+            _ => o,
+        });
         if let Some(owner) = owner.filter(|_| descriptor.flags & O_ASYNC != 0)
             && let Err(error) = inside.own(descriptor.fd, owner, descriptor.flags)
         {
@@ -267,12 +283,14 @@ pub(super) fn posix_locks(descriptor: &Descriptor) -> impl Iterator<Item = Lock>
     all.into_iter().filter(|l| l.sort == LockSort::Posix)
 }
 
-/// Brings an epoll set from the entries `now` to those wanted.
+/// Brings an epoll set from the entries `now` to those wanted. `placed`: numbers that refer to
+/// something else since `now` was read, and so are in no set.
 pub(super) fn fill(
     inside: &mut Inside<'_, '_>,
     wanted: &ProcessImage,
     epoll: &Descriptor,
     now: &[Polled],
+    placed: &HashSet<u32>,
     gaps: &mut Vec<Gap>,
 ) -> Result<()> {
     const ADD: u64 = 1;
@@ -299,12 +317,14 @@ pub(super) fn fill(
             continue;
         }
         let known = now.iter().find(|e| e.fd == entry.fd);
+        let known = known.filter(|e| !placed.contains(&e.fd));
         if known.is_some_and(|k| (k.events, k.data) == (entry.events, entry.data)) {
             continue;
         }
         let mut done = inside.poll(epoll.fd, if known.is_some() { CHANGE } else { ADD }, entry);
-        if known.is_some() && done.is_err() {
-            done = inside.poll(epoll.fd, ADD, entry);
+        if done.is_err() {
+            let other = if known.is_some() { ADD } else { CHANGE };
+            done = inside.poll(epoll.fd, other, entry);
         }
         if let Err(error) = done {
             gaps.push(gap(
@@ -316,8 +336,18 @@ pub(super) fn fill(
     Ok(())
 }
 
+/// A process by its number then: itself has another one now, if that is what was asked for.
+fn number_now(inside: &Inside<'_, '_>, wanted: &ProcessImage, then: u32) -> u32 {
+    if then == wanted.process.pid {
+        own_number(inside.halt.pid())
+    } else {
+        then
+    }
+}
+
 fn pidfd(
     inside: &mut Inside<'_, '_>,
+    wanted: &ProcessImage,
     descriptor: &Descriptor,
     numbers: &[(u32, bool)],
     gaps: &mut Vec<Gap>,
@@ -330,7 +360,8 @@ fn pidfd(
         ));
         return Ok(());
     };
-    let args = [u64::from(pid.cast_unsigned()), 0, 0, 0, 0, 0];
+    let number = number_now(inside, wanted, pid.cast_unsigned());
+    let args = [u64::from(number), 0, 0, 0, 0, 0];
     match inside.call(call::PIDFD_OPEN, args) {
         Ok(made) => inside.spread(u32::try_from(made).unwrap_or(u32::MAX), numbers),
         Err(error) => {

@@ -26,7 +26,12 @@ pub(super) fn conform(
 ) -> Result<()> {
     let scratch = remote.scratch().start;
     for (which, timer) in wanted.interval_timers.iter().flatten().enumerate() {
-        if timer.value_us == 0 {
+        // A periodic one that has just expired has nothing left until its signal is taken.
+        let left_us = match timer.value_us {
+            0 => timer.interval_us,
+            left => left,
+        };
+        if left_us == 0 {
             continue;
         }
         let args = [which as u64, scratch, 0, 0, 0, 0];
@@ -38,7 +43,7 @@ pub(super) fn conform(
             continue;
         }
         let parts = |us: u64| [us / 1_000_000, us % 1_000_000];
-        let words = [parts(timer.interval_us), parts(timer.value_us)].concat();
+        let words = [parts(timer.interval_us), parts(left_us)].concat();
         remote.write(scratch, &bytes_of(&words))?;
         let args = [which as u64, scratch, 0, 0, 0, 0];
         let result = remote.call(halt, caller, call::SETITIMER, args);

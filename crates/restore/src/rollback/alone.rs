@@ -1,7 +1,10 @@
 //! A rollback of a process that nobody records: attached to for it, and let go afterwards.
 
 use super::pages;
-use super::{Differing, Done, Error, Moment, Options, check_identity, next_read, roll_back};
+use super::{
+    Differing, Done, Error, Moment, Options, check_identity, foreign_memory, next_asked, roll_back,
+};
+use crate::objects;
 use std::time::Duration;
 use stillframe_image::{CheckpointId, SpaceId};
 use stillframe_linux::sched;
@@ -33,18 +36,24 @@ pub fn roll_back_alone(
     options: Options,
     then: Then,
 ) -> Result<Done, Error> {
+    let checkpoint = recording.checkpoint(id)?;
+    let options = Options {
+        foreign: objects::foreign(&checkpoint, space),
+        foreign_memory: foreign_memory(&checkpoint, space),
+        ..options
+    };
     let row = recording.row(id).map(|r| r.tick.wall_ns);
     let image = recording.process(id, space)?;
     check_identity(pid, &image.process, row.unwrap_or(0))?;
     let memory = recording.memory(id, space)?;
-    let next = next_read(recording, id, space)?;
+    let next = next_asked(recording, id, space)?;
     let mut tracee = Tracee::attach(pid)?;
     // What stands still must not wait for us to get a processor.
     let _ = sched::try_realtime();
     let mut halt = stop(&mut tracee)?;
     let to = Moment {
         image: &image,
-        next: next.as_ref(),
+        next: next.as_ref().map(|n| &n.process),
         at: id,
         bytes: &memory,
     };

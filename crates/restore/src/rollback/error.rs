@@ -33,6 +33,9 @@ pub enum Error {
     /// The recording.
     #[error(transparent)]
     Store(#[from] stillframe_store::Error),
+    /// A part of it could not be made or put back.
+    #[error(transparent)]
+    Part(#[from] crate::Error),
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] stillframe_linux::Error),

@@ -145,13 +145,23 @@ pub fn plan(now: &[Mapping], wanted: &[Mapping], ours: &Range<u64>) -> Vec<Step>
     steps
 }
 
+/// The stretches of a kind, neighbours taken as one: the kernel keeps apart what is tracked and what
+/// came since.
+fn stretches(list: &[Mapping], kind: MappingKind) -> Vec<Range<u64>> {
+    let mut all: Vec<Range<u64>> = Vec::new();
+    for m in list.iter().filter(|m| m.kind == kind) {
+        match all.last_mut() {
+            Some(last) if last.end == m.start => last.end = m.end,
+            _ => all.push(m.start..m.end),
+        }
+    }
+    all
+}
+
 /// The heap, where it is one piece and begins at the same place, is the kernel's to grow and shrink:
 /// it goes on from the end that it knows, whatever is mapped.
 fn heap(now: &[Mapping], wanted: &[Mapping]) -> Option<Step> {
-    let pieces = |list: &[Mapping]| -> Vec<Range<u64>> {
-        let heap = list.iter().filter(|m| m.kind == MappingKind::Heap);
-        heap.map(|m| m.start..m.end).collect()
-    };
+    let pieces = |list| stretches(list, MappingKind::Heap);
     match (pieces(now).as_slice(), pieces(wanted).as_slice()) {
         ([n], [w]) if n.start == w.start && n.end != w.end => Some(Step::Break(w.end)),
         ([n], []) => Some(Step::Break(n.start)),
@@ -162,11 +172,8 @@ fn heap(now: &[Mapping], wanted: &[Mapping]) -> Option<Step> {
 
 /// A stack that reached further down.
 fn stack(now: &[Mapping], wanted: &[Mapping]) -> Option<Step> {
-    let of = |list: &[Mapping]| {
-        let stack = list.iter().find(|m| m.kind == MappingKind::Stack);
-        stack.map(|m| m.start..m.end)
-    };
-    let (now, wanted) = (of(now)?, of(wanted)?);
+    let last = |list| stretches(list, MappingKind::Stack).pop();
+    let (now, wanted) = (last(now)?, last(wanted)?);
     (wanted.end == now.end && wanted.start < now.start).then_some(Step::GrowStack(wanted.start))
 }
 
@@ -398,6 +405,13 @@ mod tests {
                 &NOWHERE
             ),
             [Step::Break(0x9000), Step::GrowStack(0x8_0000)]
+        );
+        // In two pieces, as a tracker leaves it.
+        let mut grown = [heap(0x5000), heap(0x9000), stack(0x8_0000)];
+        grown[1].start = 0x5000;
+        assert_eq!(
+            plan(&grown, &[heap(0x3000), stack(0x8_0000)], &NOWHERE),
+            [Step::Break(0x3000)]
         );
         let bare = [stack(0x8_0000)];
         let with = [heap(0x5000), stack(0x8_0000)];

@@ -19,7 +19,6 @@
 
 pub mod alone;
 pub mod ask;
-mod descriptors;
 mod error;
 mod holder;
 mod identity;
@@ -31,17 +30,18 @@ pub use error::Error;
 pub use identity::check as check_identity;
 pub use now::Mappings;
 
+use crate::objects::{self, Closed, Policy, Shared, Stdio, Way};
 use crate::process;
 use crate::threads::{self, Guard, Tids};
 use crate::verify::{self, Verified};
-use descriptors::Closed;
 use holder::Holder;
 use pages::{Bytes, KernelWords, Page};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use stillframe_image::{
-    AltStack, CheckpointId, Gap, Mapping, PageNumber, Process, ProcessImage, SignalAction, SpaceId,
+    AltStack, Checkpoint, CheckpointId, Coverage, Gap, Mapping, PageNumber, Process, ProcessImage,
+    SignalAction, SpaceId,
 };
 use stillframe_linux::memory::Door;
 use stillframe_linux::remote::Remote;
@@ -53,9 +53,9 @@ use stillframe_store::Recording;
 pub struct Moment<'a> {
     /// State.
     pub image: &'a ProcessImage,
-    /// Process-wide state as it was next read after that moment, if the image's is of an earlier one
-    /// than the moment itself: what differs between the two is left alone. Without it, the present
-    /// counts.
+    /// The process-wide state of when the process was next asked for what only it can tell, if the
+    /// image's answers are of an earlier moment: what differs between the two is left alone. Without
+    /// it, the present counts.
     pub next: Option<&'a Process>,
     /// The checkpoint.
     pub at: CheckpointId,
@@ -63,35 +63,32 @@ pub struct Moment<'a> {
     pub bytes: &'a dyn Bytes,
 }
 
-/// Process-wide state as it was first read after checkpoint `id`; `None` if it was read at it, or not
-/// again.
+/// The process at the first checkpoint after `id` for which it was asked again what only it can tell;
+/// `None` if it was asked at `id`, or not again.
 ///
 /// # Errors
 /// If the recording is damaged.
-pub fn next_read(
+pub fn next_asked(
     recording: &Recording,
     id: CheckpointId,
     space: SpaceId,
-) -> Result<Option<Process>, Error> {
+) -> Result<Option<ProcessImage>, Error> {
     let rows = recording.rows();
-    let read = |at: usize| -> Option<Process> {
-        let image = recording.process(rows.get(at)?.id, space).ok()?;
-        Some(image.process)
-    };
+    let read = |at: usize| recording.process(rows.get(at)?.id, space).ok();
     let first = rows.partition_point(|r| r.id < id);
-    if read(first).is_none_or(|p| p.as_of >= id) {
+    if read(first).is_none_or(|p| p.process.as_of >= id) {
         return Ok(None);
     }
-    // It is read at later and later checkpoints, so the first such can be searched for.
+    // It is asked at later and later checkpoints, so the first such can be searched for.
     let (mut low, mut high) = (first, rows.len());
     while low + 1 < high {
         let middle = usize::midpoint(low, high);
         match read(middle) {
-            Some(p) if p.as_of <= id => low = middle,
+            Some(p) if p.process.as_of < id => low = middle,
             _ => high = middle,
         }
     }
-    Ok(read(high).filter(|p| p.as_of > id))
+    Ok(read(high).filter(|p| p.process.as_of >= id))
 }
 
 /// How to roll back.
@@ -102,6 +99,11 @@ pub struct Options {
     /// Connections, by descriptor, that come back broken though they are still there: reading says
     /// ECONNRESET.
     pub broken: Vec<u32>,
+    /// Open files, by their number in the recording, that it shares with processes which do not go
+    /// back ([`objects::foreign`]).
+    pub foreign: Vec<u32>,
+    /// Memory that it shares with such processes ([`foreign_memory`]).
+    pub foreign_memory: Vec<(u32, u32, u64)>,
 }
 
 /// What was done.
@@ -191,6 +193,7 @@ pub fn roll_back(
         image.process = process::between(&image.process, to.next.unwrap_or(now), now);
         image.process.pending = pending;
     }
+    let left = leave_shared(&mut image, &options.foreign_memory);
     let to = Moment {
         image: &image,
         ..to
@@ -211,8 +214,12 @@ pub fn roll_back(
     avoid.extend(list.iter().map(|m| m.start..m.end));
     let mut remote = Remote::prepare_safely(halt, &avoid)?;
 
+    let foreign = options.foreign.clone();
     let mut holder = Holder::default();
-    let mut done = Done::default();
+    let mut done = Done {
+        gaps: left,
+        ..Done::default()
+    };
     let mut kept = Kept::default();
     let mut closed = Closed::default();
     let changed = change(
@@ -232,7 +239,17 @@ pub fn roll_back(
     );
     if let Err(step) = changed {
         replaced.into_image(&mut present);
-        let kept = Undo { list, kept, closed };
+        let opened = to.image.objects.opened.iter();
+        let foreign = opened
+            .filter(|o| foreign.contains(&o.description))
+            .map(|o| o.fd)
+            .collect();
+        let kept = Undo {
+            list,
+            kept,
+            closed,
+            foreign,
+        };
         let back = put_back(&mut remote, halt, &mut holder, &present, kept);
         let stopped = match back {
             Ok(()) => close(remote, halt, &mut holder),
@@ -253,6 +270,46 @@ pub fn roll_back(
     close(remote, halt, &mut holder)?;
     done.took = begun.elapsed();
     Ok(done)
+}
+
+/// Why the content of a mapping stays as it is.
+const SHARED: &str = "it is shared with another process, which does not go back";
+
+/// Memory that others have, who do not go back, stays as it is.
+fn leave_shared(image: &mut ProcessImage, foreign: &[(u32, u32, u64)]) -> Vec<Gap> {
+    let mut gaps = Vec::new();
+    for mapping in &mut image.space.mappings {
+        let file = (mapping.device.0, mapping.device.1, mapping.inode);
+        if mapping.shared && mapping.write && mapping.inode != 0 && foreign.contains(&file) {
+            mapping.coverage = Coverage::Omitted(SHARED.to_owned());
+            gaps.push(Gap {
+                subject: crate::space::describe(mapping),
+                reason: format!("{SHARED}: its content is left"),
+            });
+        }
+    }
+    gaps
+}
+
+fn is_left(image: &ProcessImage, page: &PageNumber) -> bool {
+    image
+        .space
+        .mapping_at(page.address())
+        .is_some_and(|m| matches!(&m.coverage, Coverage::Omitted(why) if why == SHARED))
+}
+
+/// Memory of a process that others of its checkpoint map, too, by device and inode.
+pub fn foreign_memory(checkpoint: &Checkpoint, process: SpaceId) -> Vec<(u32, u32, u64)> {
+    let of = |own: bool| {
+        let images = checkpoint.processes.iter();
+        let images = images.filter(move |p| (p.id == process) == own);
+        let mappings = images.flat_map(|p| &p.space.mappings);
+        mappings
+            .filter(|m| m.shared && m.inode != 0)
+            .map(|m| (m.device.0, m.device.1, m.inode))
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    of(true).intersection(&of(false)).copied().collect()
 }
 
 /// Whether it can become what it was.
@@ -400,19 +457,21 @@ fn change(
         let ends = touched.iter().flat_map(|at| [*at, *at + 31]);
         list.extend(ends.map(PageNumber::of).filter(owned));
     }
+    list.retain(|p| !is_left(to.image, p));
     list.sort_unstable();
     list.dedup();
     done.pages = pages::write(&door, &list, to.bytes, &words, kept.as_deref_mut())?;
 
-    let broken = options.broken.as_slice();
-    let fds = descriptors::conform(
-        remote,
-        halt,
-        caller,
-        to.image,
-        broken,
-        closed.as_deref_mut(),
-    )?;
+    let way = Way {
+        broken: &options.broken,
+        closed: closed.as_deref_mut(),
+        foreign: &options.foreign,
+    };
+    // Streams that led outside are not ours to give.
+    let policy = Policy { stdio: Stdio::Null };
+    let mut shared = Shared::of(&[to.image], policy);
+    let fds = objects::put_back(remote, halt, caller, to.image, &mut shared, way)?;
+    drop(shared);
     done.gaps.extend(fds);
     let found = process::conform(
         remote,
@@ -475,6 +534,8 @@ struct Undo {
     list: Vec<Mapping>,
     kept: Kept,
     closed: Closed,
+    /// Descriptors of files shared with processes that do not go back.
+    foreign: Vec<u32>,
 }
 
 /// Everything as it was before the first step.
@@ -485,16 +546,31 @@ fn put_back(
     present: &ProcessImage,
     undo: Undo,
 ) -> Result<(), Error> {
-    let Undo { list, kept, closed } = undo;
+    let Undo {
+        list,
+        kept,
+        closed,
+        foreign,
+    } = undo;
     let mut image = present.clone();
     image.space.mappings = list;
+    // If they were not reached they are as they were.
+    image.objects.opened = match closed.shares.as_slice() {
+        [] => objects::shares(halt.pid(), &image.descriptors),
+        known => known.to_vec(),
+    };
     let plan = threads::plan(halt.threads(), halt.pid(), &image);
     if let Some(caller) = plan.caller() {
         holder.allow(halt, caller)?;
-        descriptors::put_back(remote, halt, caller, closed)?;
+        objects::undo(remote, halt, caller, closed)?;
     }
     let mut done = Done::default();
     let changed = now::read(halt)?;
+    let opened = image.objects.opened.iter();
+    let foreign = opened
+        .filter(|o| foreign.contains(&o.fd))
+        .map(|o| o.description)
+        .collect();
     change(
         &mut Work {
             remote,
@@ -504,7 +580,10 @@ fn put_back(
             kept: None,
             closed: None,
             replaced: &mut Replaced::default(),
-            options: Options::default(),
+            options: Options {
+                foreign,
+                ..Options::default()
+            },
         },
         Moment {
             image: &image,

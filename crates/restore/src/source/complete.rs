@@ -1,4 +1,4 @@
-//! What a checkpoint does not know yet, from those after it.
+//! What a checkpoint does not know yet, from those after it, and what it may know wrongly.
 //!
 //! Some state can only be asked for by a call in the process, which the recorder makes up to a second
 //! after it has appeared. A thread without the address that the kernel clears at its end would never
@@ -7,8 +7,10 @@
 //! is, its memory tells at once: it is at the same distance from the thread pointer in every thread of
 //! one C library, and holds the thread's number.
 
-use stillframe_image::{AltStack, CheckpointId, ProcessImage, SignalAction, Thread};
+use stillframe_image::{AltStack, CheckpointId, Gap, ProcessImage, SignalAction, Thread};
 use stillframe_store::{Memory, Recording};
+
+use crate::rollback::next_asked;
 
 /// Checkpoints looked at, and how much later they may be, ns.
 const LOOKED_AT: usize = 2000;
@@ -16,7 +18,10 @@ const LATER: u64 = 3_000_000_000;
 /// Where glibc has it (2.34 to 2.41), from the thread pointer.
 const GLIBC: u64 = 0x2d0;
 
-pub(super) fn complete(
+/// How a doubt begins.
+pub(crate) const DOUBT: &str = "was changed";
+
+pub(crate) fn complete(
     recording: &Recording,
     id: CheckpointId,
     memory: &Memory<'_>,
@@ -27,6 +32,11 @@ pub(super) fn complete(
         memory.read(address, &mut word).is_ok() && u32::from_le_bytes(word) == tid
     };
     addresses(&mut image.threads, holds);
+    if image.process.as_of < id
+        && let Ok(Some(next)) = next_asked(recording, id, image.id)
+    {
+        doubt(image, &next);
+    }
     if is_complete(image) {
         return;
     }
@@ -79,6 +89,41 @@ fn learn(image: &mut ProcessImage, next: &ProcessImage) {
             && known.handler > 1
         {
             *action = *known;
+        }
+    }
+}
+
+/// Names what was otherwise when the process was next asked: at which of the checkpoints between it
+/// changed is not known.
+fn doubt(image: &mut ProcessImage, next: &ProcessImage) {
+    let from = image.process.as_of;
+    let when = format!("{DOUBT} after checkpoint {from}, possibly before this one");
+    for action in &image.process.actions {
+        let mut later = next.process.actions.iter();
+        let other = later.any(|a| {
+            let known = |a: &SignalAction| a.handler > 1 && a.handler != SignalAction::UNKNOWN;
+            a.signal == action.signal && known(a) && known(action) && a != action
+        });
+        if other {
+            image.gaps.push(Gap {
+                subject: format!(
+                    "action of {}",
+                    stillframe_image::signal::name(i64::from(action.signal))
+                ),
+                reason: when.clone(),
+            });
+        }
+    }
+    for thread in &image.threads {
+        let place = |t: &Thread| t.alt_stack.map(|s| (s.base, s.size));
+        let same = |t: &&Thread| t.tid == thread.tid;
+        if let Some(later) = next.threads.iter().find(same)
+            && place(later) != place(thread)
+        {
+            image.gaps.push(Gap {
+                subject: format!("alternate stack of thread {}", thread.tid),
+                reason: when.clone(),
+            });
         }
     }
 }

@@ -132,7 +132,7 @@ fn numbered(remote: &mut Remote, halt: &mut Halt<'_>, caller: u32, tid: u32) -> 
 }
 
 /// Number of a thread in its own PID namespace.
-pub(super) fn own_number(tid: u32) -> u32 {
+pub(crate) fn own_number(tid: u32) -> u32 {
     let status = proc::status::Status::read(tid);
     status
         .ok()

@@ -23,6 +23,7 @@ mod begin;
 mod restart;
 mod signals;
 
+pub(crate) use begin::own_number;
 pub use restart::resumed;
 pub use signals::conform_shared;
 
