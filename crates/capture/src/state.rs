@@ -183,6 +183,24 @@ impl State {
         }
     }
 
+    /// The first thing of a boundary: reads what can change of the process, and asks it inside what
+    /// only it can tell, if there is reason to. Whether it was asked: a thread of it then ran, and the
+    /// kernel may have written to its memory, so that must come before memory is looked at.
+    ///
+    /// # Errors
+    /// If the target is gone.
+    pub fn ask(&mut self, halt: &mut Halt<'_>, now: CheckpointId, dying: bool) -> Result<bool> {
+        let seen = self.moving.read(&mut self.process)?;
+        let (threads, timers) = (halt.threads(), &self.process.posix_timers);
+        self.answers.see(now, seen, threads, timers);
+        // A thread about to die of a signal is left to it.
+        let asks = !dying && self.answers.wants_now();
+        if asks {
+            self.answers.ask_now(halt);
+        }
+        Ok(asks)
+    }
+
     /// Reads descriptors, and process-wide state if it is due or `whole`.
     ///
     /// # Errors
@@ -200,21 +218,11 @@ impl State {
             self.read_at = Some(Instant::now());
             let mut read = process::read(self.via)?;
             read.pid = self.pid;
+            read.as_of = now;
             self.process = read;
         }
-        let seen = self.moving.read(&mut self.process)?;
         if let Some(main) = self.threads.first().filter(|t| t.tid == self.pid) {
             self.process.name.clone_from(&main.name);
-        }
-        let (threads, timers) = (halt.threads(), &self.process.posix_timers);
-        self.answers.see(now, seen, threads, timers);
-        // A thread about to die of a signal is left to it.
-        if self.answers.wants_now() && self.threads.iter().all(|t| t.signal.is_none()) {
-            self.answers.ask_now(halt);
-            for thread in &mut self.threads {
-                let told = self.answers.of(thread.tid);
-                (thread.alt_stack, thread.tid_address) = (told.alt_stack, told.tid_address);
-            }
         }
         self.answers.complete(&mut self.process);
         self.process.pending.clear();

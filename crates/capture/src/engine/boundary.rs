@@ -76,6 +76,14 @@ impl Engine {
             member.stands = halt.process(member.pid).is_some();
         }
         for member in self.members.iter_mut().filter(|m| m.stands) {
+            if let Some(mut process) = halt.process(member.pid)
+                && member.state.ask(&mut process, self.next, crash.is_some())?
+            {
+                member.space.touched();
+            }
+        }
+        let asked = clock.lap();
+        for member in self.members.iter_mut().filter(|m| m.stands) {
             member.space.refresh_layout(self.next, &self.pipeline)?;
         }
         tick.phases.layout = clock.lap();
@@ -134,7 +142,7 @@ impl Engine {
         if !points.is_empty() {
             tick.marks = tick.marks.with(Marks::POINT);
         }
-        tick.phases.state = clock.lap();
+        tick.phases.state = asked + clock.lap();
         let mut witnesses = Vec::new();
         if let Some(spares) = &self.witnesses {
             for member in self.members.iter_mut().filter(|m| m.stands) {
