@@ -15,6 +15,18 @@ pub struct Door {
     file: File,
 }
 
+const PAGE: usize = stillframe_image::PAGE_SIZE;
+
+/// Pages in one call: IOV_MAX is 1024.
+const MOST: usize = 512;
+
+const fn page(address: u64) -> libc::iovec {
+    libc::iovec {
+        iov_base: address as *mut libc::c_void,
+        iov_len: PAGE,
+    }
+}
+
 /// Opens /proc/PID/mem for both.
 pub(crate) fn open(pid: u32) -> Result<File> {
     let path = format!("/proc/{pid}/mem");
@@ -53,6 +65,74 @@ impl Door {
         self.file
             .write_all_at(bytes, address)
             .map_err(|e| self.error("write", address, e))
+    }
+
+    /// Reads whole pages at `addresses`, one after the other into `into`, with one call for many.
+    /// Returns how many were read before one could not be.
+    pub fn read_pages(&self, addresses: &[u64], into: &mut [u8]) -> usize {
+        let mut done = 0;
+        let parts = addresses.chunks(MOST).zip(into.chunks_mut(MOST * PAGE));
+        for (addresses, into) in parts {
+            let count = addresses.len().min(into.len() / PAGE);
+            let local = libc::iovec {
+                iov_base: into.as_mut_ptr().cast(),
+                iov_len: count * PAGE,
+            };
+            let remote: Vec<libc::iovec> = addresses.iter().take(count).map(|a| page(*a)).collect();
+            // SAFETY: the kernel writes at most `count` pages to `into`, which has room for them and
+            // is borrowed for us alone; the remote parts are addresses of another process.
+            let read = unsafe {
+                libc::process_vm_readv(
+                    self.pid.cast_signed(),
+                    &raw const local,
+                    1,
+                    remote.as_ptr(),
+                    remote.len() as libc::c_ulong,
+                    0,
+                )
+            };
+            let read = usize::try_from(read).unwrap_or(0) / PAGE;
+            done += read;
+            if read < count {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Writes whole pages, with one call for many; those that may not be written by the process
+    /// itself one by one.
+    ///
+    /// # Errors
+    /// EIO where nothing is mapped, or what is cannot be written.
+    pub fn write_pages(&self, pages: &[(u64, &[u8; PAGE])]) -> Result<()> {
+        for part in pages.chunks(MOST) {
+            let local: Vec<libc::iovec> = part
+                .iter()
+                .map(|(_, bytes)| libc::iovec {
+                    iov_base: bytes.as_ptr().cast_mut().cast(),
+                    iov_len: PAGE,
+                })
+                .collect();
+            let remote: Vec<libc::iovec> = part.iter().map(|(a, _)| page(*a)).collect();
+            // SAFETY: the kernel only reads the local parts, each of which is one page that is
+            // borrowed; the remote parts are addresses of another process.
+            let written = unsafe {
+                libc::process_vm_writev(
+                    self.pid.cast_signed(),
+                    local.as_ptr(),
+                    local.len() as libc::c_ulong,
+                    remote.as_ptr(),
+                    remote.len() as libc::c_ulong,
+                    0,
+                )
+            };
+            let written = usize::try_from(written).unwrap_or(0) / PAGE;
+            for (address, bytes) in part.iter().skip(written) {
+                self.write(*address, *bytes)?;
+            }
+        }
+        Ok(())
     }
 
     fn error(&self, what: &'static str, address: u64, e: io::Error) -> Error {

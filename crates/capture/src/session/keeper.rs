@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use stillframe_image::{CheckpointId, Marks, SigInfo};
 use stillframe_linux::sockets;
 use stillframe_restore::rollback::Error as Failed;
+use stillframe_restore::rollback::ahead::Ahead;
 use stillframe_restore::rollback::ask::{Request, Summary};
 use stillframe_store::Row;
 
@@ -184,7 +185,7 @@ impl Session<'_> {
                     true => sockets::last_to_receive(pid).into_iter().collect(),
                     false => Vec::new(),
                 };
-                let result = self.go_back(&request, broken, goals)?;
+                let result = self.go_back(&request, broken, &Ahead::default(), goals)?;
                 if let Some(keeper) = &mut self.keeper {
                     match &result {
                         Ok(summary) => keeper.told(Ok((summary, begun.elapsed()))),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use stillframe_image::{CheckpointId, Marks};
 use stillframe_linux::tracee::FamilyStop;
 use stillframe_restore::objects;
+use stillframe_restore::rollback::ahead::Ahead;
 use stillframe_restore::rollback::ask::{Request, Summary};
 use stillframe_restore::rollback::{self, Differing, Error as Failed, Moment, Options, pages};
 use stillframe_store::{Recording, Row};
@@ -46,8 +47,10 @@ impl Session<'_> {
         if self.engine.space_of(request.pid).is_none() {
             return refuse(format!("process {} is not recorded here", request.pid));
         }
+        // If that fails, the same failure comes up again, and is told then.
+        let ahead = self.read_ahead(request).unwrap_or_default();
         match self.engine.stand(Marks::default(), None, PATIENT_LIMIT)? {
-            Outcome::Taken => self.go_back(request, Vec::new(), goals),
+            Outcome::Taken => self.go_back(request, Vec::new(), &ahead, goals),
             Outcome::NotStopped(why) => refuse(format!(
                 "process {} could not be stopped: {why}",
                 request.pid
@@ -63,14 +66,15 @@ impl Session<'_> {
     }
 
     /// The processes stand still, and their last checkpoint is the present. They run afterwards.
-    /// `broken`: see [`Options::broken`].
+    /// `broken`: see [`Options::broken`]. `ahead`: what was read for it while they still ran.
     pub(super) fn go_back(
         &mut self,
         request: &Request,
         broken: Vec<u32>,
+        ahead: &Ahead,
         goals: &mut Goals,
     ) -> Result<Result<Summary, Failed>, Error> {
-        let result = self.change(request, broken);
+        let result = self.change(request, broken, ahead);
         if result.is_ok() {
             goals.marks = goals.marks.with(Marks::ROLLBACK);
             goals.due = Instant::now();
@@ -122,11 +126,27 @@ impl Session<'_> {
         Ok(reader)
     }
 
-    fn change(&mut self, request: &Request, broken: Vec<u32>) -> Result<Summary, Failed> {
+    /// What can be read for a request while the process still runs.
+    fn read_ahead(&mut self, request: &Request) -> Result<Ahead, Failed> {
+        let Some(space) = self.engine.space_of(request.pid) else {
+            return Ok(Ahead::default());
+        };
+        let recording = self.reader()?;
+        let ahead = Ahead::of_recorded(&recording, CheckpointId(request.to), space);
+        self.reader = Some(recording);
+        ahead
+    }
+
+    fn change(
+        &mut self,
+        request: &Request,
+        broken: Vec<u32>,
+        ahead: &Ahead,
+    ) -> Result<Summary, Failed> {
         let present = CheckpointId(self.engine.taken().saturating_sub(1));
         self.wait_until_stored()?;
         let recording = self.reader()?;
-        let result = self.change_by(&recording, request, present, broken);
+        let result = self.change_by(&recording, request, present, broken, ahead);
         self.reader = Some(recording);
         result
     }
@@ -137,6 +157,7 @@ impl Session<'_> {
         request: &Request,
         present: CheckpointId,
         broken: Vec<u32>,
+        ahead: &Ahead,
     ) -> Result<Summary, Failed> {
         let gone = || Failed::Refused(format!("process {} is not recorded here", request.pid));
         let space = self.engine.space_of(request.pid).ok_or_else(gone)?;
@@ -150,7 +171,11 @@ impl Session<'_> {
         let then = recording.memory(to, space)?;
         let now = recording.memory(present, space)?;
         let differ = pages::between(recording, &then, &now)?;
-        let next = rollback::next_asked(recording, to, space)?;
+        let next = match &ahead.next {
+            Some(next) => Some(next.clone()),
+            None => rollback::next_asked(recording, to, space)?,
+        };
+        let bytes = ahead.bytes(&then);
         let (family, _) = self.engine.parts();
         let mut halt = match family.stop_all(PATIENT_LIMIT)? {
             FamilyStop::All(halt) => halt,
@@ -164,7 +189,7 @@ impl Session<'_> {
             image: &image,
             next: next.as_ref().map(|n| &n.process),
             at: to,
-            bytes: &then,
+            bytes: &bytes,
         };
         let options = Options {
             paranoid: request.paranoid,

@@ -1,5 +1,6 @@
 //! A rollback of a process that nobody records: attached to for it, and let go afterwards.
 
+use super::ahead::Ahead;
 use super::pages;
 use super::{
     Differing, Done, Error, Moment, Options, check_identity, foreign_memory, next_asked, roll_back,
@@ -47,6 +48,8 @@ pub fn roll_back_alone(
     check_identity(pid, &image.process, row.unwrap_or(0))?;
     let memory = recording.memory(id, space)?;
     let next = next_asked(recording, id, space)?;
+    let ahead = Ahead::of_all(&memory)?;
+    let bytes = ahead.bytes(&memory);
     let mut tracee = Tracee::attach(pid)?;
     // What stands still must not wait for us to get a processor.
     let _ = sched::try_realtime();
@@ -55,7 +58,7 @@ pub fn roll_back_alone(
         image: &image,
         next: next.as_ref().map(|n| &n.process),
         at: id,
-        bytes: &memory,
+        bytes: &bytes,
     };
     let done = roll_back(
         &mut halt,

@@ -5,6 +5,7 @@
 //! gone, a file that is not the same any more) is known before anything is changed. Content is not
 //! its business: pages of what it maps anew are written with all others.
 
+use crate::space::protection;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -26,15 +27,6 @@ pub enum Step {
     Break(u64),
     /// The stack reaches down to there.
     GrowStack(u64),
-}
-
-const READ: u64 = 1;
-const WRITE: u64 = 2;
-const EXECUTE: u64 = 4;
-
-fn protection(m: &Mapping) -> u64 {
-    let bit = |is: bool, bit: u64| if is { bit } else { 0 };
-    bit(m.read, READ) | bit(m.write, WRITE) | bit(m.execute, EXECUTE)
 }
 
 /// The kernel's own, and what has a life of its own: left as it is.
@@ -376,7 +368,7 @@ mod tests {
         let now = [anon(0x1000, 0x4000)];
         assert_eq!(
             plan(&now, &[read_only, anon(0x2000, 0x4000)], &NOWHERE),
-            [Step::Protect(0x1000..0x2000, READ)]
+            [Step::Protect(0x1000..0x2000, 1)]
         );
         let mut file = anon(0x2000, 0x4000);
         (file.inode, file.offset, file.kind) = (7, 0x8000, MappingKind::File);

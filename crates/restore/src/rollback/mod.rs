@@ -3,6 +3,7 @@
 //! It keeps its number, its parent, its open connections; what differs from the checkpoint is put
 //! back, and nothing else. Order of steps:
 //!
+//! 0. *Read ahead*, while the process still runs: contents of pages ([`ahead`]).
 //! 1. *Look*. Is it the recorded process, can it become what it was, and what differs? Nothing is
 //!    changed, and a refusal leaves the process running.
 //! 2. *Hold*. Every thread has a SIGSTOP queued for it alone, and the one in which calls are made
@@ -17,6 +18,7 @@
 //! If a step fails, the same steps are taken towards the present, whose pages are at hand, and the
 //! process is left stopped for whoever looks after it.
 
+pub mod ahead;
 pub mod alone;
 pub mod ask;
 mod error;

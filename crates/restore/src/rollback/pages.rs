@@ -21,8 +21,8 @@ pub type Page = [u8; PAGE_SIZE];
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Most bytes written, or read to be compared, at once.
-const STRETCH: usize = 1 << 20;
+/// Pages read, compared and written at once.
+const AT_ONCE: usize = 512;
 
 /// Whether the content of a mapping is put back.
 pub fn is_ours(mapping: &Mapping) -> bool {
@@ -170,24 +170,6 @@ pub fn candidates(pid: u32, to: &Memory<'_>) -> Result<Vec<PageNumber>, Error> {
     Ok(found.into_iter().collect())
 }
 
-/// Stretches of neighbouring pages, none longer than [`STRETCH`].
-fn runs(pages: &[PageNumber]) -> impl Iterator<Item = &[PageNumber]> {
-    let most = STRETCH / PAGE_SIZE;
-    let mut rest = pages;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let mut n = 1;
-        while n < rest.len() && n < most && rest[n].0 == rest[n - 1].0 + 1 {
-            n += 1;
-        }
-        let (run, tail) = rest.split_at(n);
-        rest = tail;
-        Some(run)
-    })
-}
-
 /// Writes those of `pages` (ascending) that are not as they are in a moment, but for the words that
 /// the kernel keeps for a thread that runs now (`words`). What is written over goes to `kept`.
 /// Returns how many were written.
@@ -201,46 +183,42 @@ pub fn write(
     words: &[KernelWords],
     mut kept: Option<&mut Kept>,
 ) -> Result<u64, Error> {
-    let mut now: Vec<u8> = Vec::new();
-    let mut page_bytes = [0; PAGE_SIZE];
+    let room = pages.len().min(AT_ONCE) * PAGE_SIZE;
+    let (mut now, mut then) = (vec![0u8; room], vec![0u8; room]);
     let mut written = 0;
-    for run in runs(pages) {
-        now.resize(run.len() * PAGE_SIZE, 0);
-        let whole = door.read(run[0].address(), &mut now).is_ok();
-        // Neighbours that differ go in one call.
-        let mut pending: Option<(u64, Vec<u8>)> = None;
-        for (page, held) in run.iter().zip(now.as_chunks_mut::<PAGE_SIZE>().0) {
+    let mut addresses = Vec::with_capacity(AT_ONCE);
+    for part in pages.chunks(AT_ONCE) {
+        addresses.clear();
+        addresses.extend(part.iter().map(|p| p.address()));
+        let whole = door.read_pages(&addresses, &mut now);
+        let mut changed = Vec::new();
+        let both = now.as_chunks_mut::<PAGE_SIZE>().0.iter_mut();
+        let both = both.zip(then.as_chunks_mut::<PAGE_SIZE>().0);
+        for (at, (page, (held, wanted))) in part.iter().zip(both).enumerate() {
             let address = page.address();
-            if !whole && door.read(address, held).is_err() {
+            if at >= whole && door.read(address, held).is_err() {
                 // A guard, or what is gone from the end of a file: no content then either.
                 continue;
             }
-            bytes.page(*page, &mut page_bytes)?;
+            bytes.page(*page, wanted)?;
             for words in words {
-                words.put(address, &mut page_bytes);
+                words.put(address, wanted);
             }
-            if *held == page_bytes {
+            if held == wanted {
                 continue;
             }
             if let Some(kept) = kept.as_deref_mut() {
                 kept.keep(*page, Box::new(*held));
             }
-            written += 1;
-            match &mut pending {
-                Some((start, bytes)) if *start + bytes.len() as u64 == address => {
-                    bytes.extend_from_slice(&page_bytes);
-                }
-                _ => {
-                    if let Some((start, bytes)) = pending.take() {
-                        door.write(start, &bytes)?;
-                    }
-                    pending = Some((address, page_bytes.to_vec()));
-                }
-            }
+            changed.push((address, at));
         }
-        if let Some((start, bytes)) = pending {
-            door.write(start, &bytes)?;
-        }
+        let then = then.as_chunks::<PAGE_SIZE>().0;
+        let parts: Vec<(u64, &Page)> = changed
+            .iter()
+            .filter_map(|(address, at)| Some((*address, then.get(*at)?)))
+            .collect();
+        door.write_pages(&parts)?;
+        written += parts.len() as u64;
     }
     Ok(written)
 }
@@ -296,16 +274,6 @@ impl KernelWords {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn neighbours_are_written_together() {
-        let pages = [1, 2, 3, 7, 9, 10].map(PageNumber);
-        let lengths: Vec<usize> = runs(&pages).map(<[_]>::len).collect();
-        assert_eq!(lengths, [3, 1, 2]);
-        let many: Vec<PageNumber> = (0..600).map(PageNumber).collect();
-        assert!(runs(&many).all(|r| r.len() <= STRETCH / PAGE_SIZE));
-        assert_eq!(runs(&many).map(<[_]>::len).sum::<usize>(), 600);
-    }
 
     #[test]
     fn the_kernels_words_stay() {

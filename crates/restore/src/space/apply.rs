@@ -49,15 +49,6 @@ pub(super) fn apply(
                     hands.map(mapping, range, backing)?;
                     done.mapped += 1;
                 }
-                Step::Protect { mapping, range } => {
-                    let Some(mapping) = mappings.get(*mapping) else {
-                        continue;
-                    };
-                    hands.call("protecting", range, numbers::MPROTECT, |r| {
-                        [r.start, r.end - r.start, protection(mapping), 0, 0, 0]
-                    })?;
-                    done.protected += 1;
-                }
             }
         }
         Ok(())
@@ -66,7 +57,8 @@ pub(super) fn apply(
     result.and(closed)
 }
 
-const fn protection(mapping: &Mapping) -> u64 {
+/// PROT_* of a mapping.
+pub(crate) const fn protection(mapping: &Mapping) -> u64 {
     let mut bits = 0;
     if mapping.read {
         bits |= map::READ;

@@ -18,13 +18,12 @@ pub(super) fn fill(
     source: &Source<'_>,
     backing: &mut Backing,
     steps: &[Step],
-    how: Fill<'_>,
+    how: Fill,
     done: &mut Done,
 ) -> Result<()> {
     let space = &source.image().space;
     let mut writer = Writer::new(remote);
     let mut fresh = Vec::new();
-    let mut mapped = Vec::new();
     for step in steps {
         let Step::Map { mapping, range } = step else {
             continue;
@@ -32,7 +31,6 @@ pub(super) fn fill(
         let Some(mapping) = space.mappings.get(*mapping) else {
             continue;
         };
-        mapped.push(range.clone());
         if let Coverage::Omitted(why) = &mapping.coverage {
             done.gaps.push(Gap {
                 subject: describe(mapping),
@@ -55,19 +53,6 @@ pub(super) fn fill(
     for mapping in fresh {
         backing.mark_filled(mapping);
     }
-    if let Fill::Pages { pages, .. } = how {
-        mapped.sort_unstable_by_key(|r| r.start);
-        for page in pages {
-            let address = page.address();
-            let new = mapped.partition_point(|r| r.end <= address);
-            if mapped.get(new).is_some_and(|r| r.start <= address) {
-                continue;
-            }
-            if space.mapping_at(address).is_some_and(is_ours_to_write) {
-                source.page(*page, writer.page(*page)?)?;
-            }
-        }
-    }
     writer.flush()?;
     done.pages += writer.written;
     Ok(())
@@ -76,17 +61,6 @@ pub(super) fn fill(
 /// Whether memory can be filled while the process runs: nothing but zeros is there before.
 pub(crate) fn is_lazy(mapping: &Mapping) -> bool {
     !mapping.shared && !has_backing(mapping) && mapping.kind != MappingKind::Stack
-}
-
-/// Whether a page of it may be written in place: not if that would write somebody's file.
-fn is_ours_to_write(mapping: &Mapping) -> bool {
-    let omitted = matches!(mapping.coverage, Coverage::Omitted(_));
-    let kernels = matches!(
-        mapping.kind,
-        MappingKind::Vdso | MappingKind::Vvar | MappingKind::Vsyscall
-    );
-    let files = mapping.shared && (mapping.kind == MappingKind::File || !mapping.write);
-    !omitted && !kernels && !files
 }
 
 /// Content of shared memory goes to what is mapped, once; a file of the user's is left as it is.

@@ -57,7 +57,6 @@ pub(super) fn set_layout(
     halt: &mut Halt<'_>,
     source: &Source<'_>,
     backing: &mut Backing,
-    live: bool,
     done: &mut Done,
 ) -> Result<()> {
     let tid = halt.threads().first().copied().unwrap_or(halt.pid());
@@ -71,13 +70,6 @@ pub(super) fn set_layout(
         .map(|m| m.end)
         .max();
     let brk = program_break(layout.start_brk, layout.brk, heap);
-    if live {
-        // All but the break are those of the same program.
-        let at = remote.call(halt, tid, numbers::BRK, [0; 6])?;
-        if at == brk {
-            return names(remote, halt, tid, source, done);
-        }
-    }
     let at = remote.scratch().start;
     let auxv_at = at + 512;
     let auxv = image
@@ -118,10 +110,10 @@ pub(super) fn set_layout(
     let mut result = set(fd);
     if fd.is_some() && result.is_err() {
         result = set(None);
-        if result.is_ok() && !live {
+        if result.is_ok() {
             unset(done);
         }
-    } else if fd.is_none() && !live {
+    } else if fd.is_none() {
         unset(done);
     }
     if let Err(e) = result {

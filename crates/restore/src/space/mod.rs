@@ -1,9 +1,8 @@
 //! Address spaces: mappings and the bytes of their pages.
 //!
-//! What is mapped now is compared with what the checkpoint maps ([`plan`]). Equal parts stay, so that
-//! a live process that is put back loses nothing it shares; of a blank one nothing is equal. Then
-//! everything else is unmapped, the kernel's pages (vDSO and its data) are moved to where they were,
-//! and the rest is mapped and filled.
+//! For new processes: everything that a blank one has is unmapped, the kernel's pages (vDSO and its
+//! data) are moved to where they were, and what the checkpoint maps is mapped and filled ([`plan`]).
+//! A live process keeps what is the same: [`crate::rollback::layout`].
 //!
 //! Pages are written through /proc/PID/mem, which honours no protection, so every mapping is made
 //! with its final one at once.
@@ -14,6 +13,7 @@ mod fill;
 mod kernel;
 mod plan;
 
+pub(crate) use apply::protection;
 pub use files::Backing;
 pub(crate) use fill::is_lazy;
 pub use fill::populated;
@@ -22,33 +22,19 @@ pub use plan::{Step, plan};
 use crate::error::{Error, Result};
 use crate::source::Source;
 use std::ops::Range;
-use stillframe_image::{Gap, Mapping, MappingKind, PageNumber, ProcessImage};
+use stillframe_image::{Gap, Mapping, MappingKind, ProcessImage};
 use stillframe_linux::proc::maps::Maps;
 use stillframe_linux::remote::Remote;
 use stillframe_linux::tracee::Halt;
 
 /// Which bytes are written.
 #[derive(Clone, Copy, Debug)]
-pub enum Fill<'a> {
-    /// All of them; nothing that is mapped now stays.
+pub enum Fill {
+    /// All of them.
     Everything,
     /// As [`Fill::Everything`], but private anonymous memory stays empty, for someone who fills it
     /// while the process runs.
     Lazily,
-    /// Of memory that stays mapped, these pages (ascending); of what is mapped anew, all.
-    Pages {
-        /// The pages that may differ.
-        pages: &'a [PageNumber],
-        /// Addresses that look the same as then and are other memory: mapped anew.
-        replaced: &'a [Range<u64>],
-    },
-}
-
-impl Fill<'_> {
-    /// Whether anything that is mapped now may stay.
-    const fn keeps(&self) -> bool {
-        matches!(self, Self::Pages { .. })
-    }
 }
 
 /// What was done.
@@ -58,8 +44,6 @@ pub struct Done {
     pub unmapped: u64,
     /// Stretches mapped.
     pub mapped: u64,
-    /// Stretches whose protection changed.
-    pub protected: u64,
     /// Pages written.
     pub pages: u64,
     /// Address ranges of private anonymous memory left to be filled ([`Fill::Lazily`]), ascending.
@@ -89,23 +73,18 @@ pub fn conform(
     wanted: &ProcessImage,
     source: &Source<'_>,
     backing: &mut Backing,
-    how: Fill<'_>,
+    how: Fill,
 ) -> Result<Done> {
     let mut done = Done::default();
     refuse(wanted, &mut done)?;
     let mut maps = Maps::open(halt.pid())?;
     let _ = maps.refresh()?;
-    let replaced: &[Range<u64>] = match &how {
-        Fill::Pages { replaced, .. } => replaced,
-        _ => &[],
-    };
-    let ours = remote.pages();
-    let steps = plan(maps.entries(), &wanted.space, &ours, how.keeps(), replaced)?;
+    let steps = plan(maps.entries(), &wanted.space, &remote.pages())?;
     kernel::check_vdso(remote, maps.entries(), source)?;
     backing.open_all(source, &steps, &mut done.gaps)?;
     apply::apply(remote, halt, &steps, source, backing, &mut done)?;
     fill::fill(remote, source, backing, &steps, how, &mut done)?;
-    kernel::set_layout(remote, halt, source, backing, how.keeps(), &mut done)?;
+    kernel::set_layout(remote, halt, source, backing, &mut done)?;
     Ok(done)
 }
 

@@ -1,4 +1,4 @@
-//! What differs between two address spaces, as steps. Pure.
+//! How a blank process's address space becomes another one, as steps. Pure.
 
 use crate::error::{Error, Result};
 use std::ops::Range;
@@ -14,13 +14,6 @@ pub enum Step {
     MoveKernel(Vec<(Range<u64>, u64)>),
     /// Map this part of a mapping of the image.
     Map {
-        /// Position in [`AddressSpace::mappings`].
-        mapping: usize,
-        /// The addresses.
-        range: Range<u64>,
-    },
-    /// Give this part the protection that the image's mapping has.
-    Protect {
         /// Position in [`AddressSpace::mappings`].
         mapping: usize,
         /// The addresses.
@@ -42,83 +35,30 @@ fn is_fixed_name(name: &[u8]) -> bool {
     name == b"[vsyscall]" || name == b"[uprobes]"
 }
 
-/// Whether a mapping of now is the same memory as one of the image, where they overlap.
-fn same(now: &MapsEntry, wanted: &Mapping) -> bool {
-    if now.shared != wanted.shared {
-        return false;
-    }
-    if wanted.inode != 0 || now.inode != 0 {
-        return (now.device, now.inode) == (wanted.device, wanted.inode)
-            && now.offset.wrapping_sub(now.start) == wanted.offset.wrapping_sub(wanted.start);
-    }
-    // A stack grows; other memory does not.
-    (now.name == b"[stack]") == (wanted.kind == MappingKind::Stack)
-}
-
-/// The steps from `now` to `wanted`. `ours` is left alone; without `keep`, nothing else of now stays
-/// but the kernel's mappings; with it, what is the same memory stays, but for `replaced`.
+/// The steps from `now` to `wanted`: nothing of now stays but `ours` and the kernel's mappings. (What
+/// a live process keeps is compared by [`crate::rollback::layout`].)
 ///
 /// # Errors
 /// [`Error::Kernel`] if the kernel's mappings of the image cannot be had by moving those of now.
-pub fn plan(
-    now: &[MapsEntry],
-    wanted: &AddressSpace,
-    ours: &Range<u64>,
-    keep: bool,
-    replaced: &[Range<u64>],
-) -> Result<Vec<Step>> {
-    let mut kept: Vec<Range<u64>> = Vec::new();
-    let mut protect = Vec::new();
-    if keep {
-        for (index, mapping) in wanted.mappings.iter().enumerate() {
-            if is_kernels(mapping.kind) || mapping.kind == MappingKind::Vsyscall {
-                continue;
-            }
-            let first = now.partition_point(|n| n.end <= mapping.start);
-            for n in now.iter().skip(first).take_while(|n| n.start < mapping.end) {
-                if !same(n, mapping) {
-                    continue;
-                }
-                let common = n.start.max(mapping.start)..n.end.min(mapping.end);
-                for part in minus(&common, replaced) {
-                    let protection = (n.read, n.write, n.execute);
-                    if protection != (mapping.read, mapping.write, mapping.execute) {
-                        protect.push(Step::Protect {
-                            mapping: index,
-                            range: part.clone(),
-                        });
-                    }
-                    kept.push(part);
-                }
-            }
-        }
-    }
-    let mut steps = unmaps(now, &kept, ours, wanted);
+pub fn plan(now: &[MapsEntry], wanted: &AddressSpace, ours: &Range<u64>) -> Result<Vec<Step>> {
+    let mut steps = unmaps(now, ours, wanted);
     steps.extend(kernel_moves(now, wanted)?);
     for (index, mapping) in wanted.mappings.iter().enumerate() {
         if is_kernels(mapping.kind) || mapping.kind == MappingKind::Vsyscall {
             continue;
         }
-        let parts = minus(&(mapping.start..mapping.end), &kept);
-        steps.extend(parts.into_iter().map(|range| Step::Map {
+        steps.push(Step::Map {
             mapping: index,
-            range,
-        }));
+            range: mapping.start..mapping.end,
+        });
     }
-    steps.extend(protect);
     Ok(steps)
 }
 
 /// Unmaps all of now but what stays, with as few calls as can be: one may cover holes.
-fn unmaps(
-    now: &[MapsEntry],
-    kept: &[Range<u64>],
-    ours: &Range<u64>,
-    wanted: &AddressSpace,
-) -> Vec<Step> {
+fn unmaps(now: &[MapsEntry], ours: &Range<u64>, wanted: &AddressSpace) -> Vec<Step> {
     let kernel = wanted.mappings.iter().any(|m| is_kernels(m.kind));
-    let mut stay: Vec<Range<u64>> = kept.to_vec();
-    stay.push(ours.clone());
+    let mut stay: Vec<Range<u64>> = vec![ours.clone()];
     let kernels = now
         .iter()
         .filter(|n| is_fixed_name(&n.name) || kernel && is_kernels_name(&n.name));

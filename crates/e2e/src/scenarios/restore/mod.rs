@@ -135,6 +135,34 @@ pub(super) fn same_result(
     ))
 }
 
+/// Restores moments that do not run: each is read back whole and compared with its checkpoint before
+/// its first instruction.
+fn equal(dir: &Path, run: &Recorded, times: u64) -> Result<String> {
+    let (mut random, seed) = Random::seeded();
+    let mut pages = 0;
+    for _ in 0..times {
+        let at = random.below(run.checkpoints);
+        let mut args: Vec<OsString> = vec!["restore".into()];
+        args.extend(["--paranoid", "--detach", "--stopped", "--json"].map(OsString::from));
+        args.push(still::moment(&run.recording, &at.to_string()));
+        let (status, out, err) = still::run(dir, &args)?;
+        ensure!(
+            status.success(),
+            "moment {at} of {} (seed {seed}): {}",
+            run.checkpoints,
+            still::tail(&err)
+        );
+        let told: serde_json::Value = serde_json::from_str(&out)?;
+        let number = |name: &str| told[0][name].as_u64();
+        let pid = number("pid").context("no pid")?;
+        process::signal(u32::try_from(pid)?, rustix::process::Signal::KILL)?;
+        let compared = number("pages_compared").context("nothing was compared")?;
+        ensure!(compared > 0, "no page was compared at moment {at}");
+        pages += compared;
+    }
+    Ok(format!("{times} moments equal, {pages} pages compared"))
+}
+
 /// How many moments are restored.
 pub(super) const fn times(length: &Length) -> u64 {
     if length.full { 200 } else { 12 }
@@ -144,7 +172,9 @@ fn alone(length: &Length) -> Result<Outcome> {
     let dir = place::scratch()?;
     let exe = place::target("revive.c")?;
     let run = record(dir.path(), "100", &[exe.into(), "9000".into(), "1".into()])?;
-    passed(same_result(dir.path(), &run, times(length), &[])?)
+    let equal = equal(dir.path(), &run, 2 * times(length))?;
+    let same = same_result(dir.path(), &run, times(length), &[])?;
+    passed(format!("{same}; {equal}"))
 }
 
 fn threads(length: &Length) -> Result<Outcome> {
@@ -153,7 +183,9 @@ fn threads(length: &Length) -> Result<Outcome> {
     // Longer than a second, by which a recorder knows where handlers are.
     let cmd = [exe.into(), "6000".into(), "4".into(), "signals".into()];
     let run = record(dir.path(), "100", &cmd)?;
-    passed(same_result(dir.path(), &run, times(length), &[])?)
+    let equal = equal(dir.path(), &run, 2 * times(length))?;
+    let same = same_result(dir.path(), &run, times(length), &["--paranoid"])?;
+    passed(format!("{same}; {equal}"))
 }
 
 fn lazy(length: &Length) -> Result<Outcome> {
