@@ -192,7 +192,8 @@ mod tests {
                 all.push(Message::Pages(batch(*space, &pages, n as u8)));
                 since.extend(pages.iter().map(|p| ((*space, *p), n)));
                 if *discard {
-                    let gone = || Message::Discard(SpaceId(*space), vec![4096 * 10..4096 * 30]);
+                    let range = PageNumber(10).address()..PageNumber(30).address();
+                    let gone = || Message::Discard(SpaceId(*space), Vec::from([range.clone()]));
                     held.other(gone());
                     all.push(gone());
                     since.clear();

@@ -42,7 +42,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "rollback::hundred",
-        about: "one process goes back a hundred times, to few and to many moments",
+        about: "one process goes back dozens of times, to few and to many moments",
         run: hundred,
     },
     Scenario {
@@ -276,7 +276,7 @@ const MANY: &[&str] = &[
     "--steps",
     "400000",
     "--pace",
-    "800",
+    "1200",
     "--helpers",
     "1",
     "--maps",
@@ -315,7 +315,7 @@ fn threads(length: &Length) -> Result<Outcome> {
 
 fn hundred(_: &Length) -> Result<Outcome> {
     let one = without_recorder(ONE, 50, 3)?;
-    let many = with_recorder(MANY, &["--hz", "100"], 50)?;
+    let many = with_recorder(MANY, &["--hz", "100"], 30)?;
     passed(format!("{}; {}", one.told(), many.told()))
 }
 
