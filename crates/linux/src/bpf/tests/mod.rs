@@ -547,7 +547,12 @@ fn pre_images_under_a_race(advice: i32, step: usize) {
             .unwrap();
         let written = pages_of(&written);
         assert_eq!(written.len(), pages.div_ceil(step));
-        assert_eq!(log.unsaved(), 0);
+        let faults = drain_in(&mut log, &map.range());
+        let (lost, kept): (Vec<_>, Vec<_>) = faults.into_iter().partition(|f| f.flags.unsaved());
+        // The page tables may change too often while they are read: then it is told, and seldom.
+        assert!(lost.len() as u64 <= log.unsaved());
+        let lost: BTreeSet<u64> = logged_pages(&lost).into_iter().collect();
+        assert!(lost.len() * 20 <= written.len(), "{} were lost", lost.len());
         let mut saved = BTreeSet::new();
         let mut absent = 0;
         for image in log
@@ -567,14 +572,20 @@ fn pre_images_under_a_race(advice: i32, step: usize) {
         }
         let twice = log.saved().count() - saved.len();
         println!("round {round}: {twice} pages were saved twice");
-        assert!(saved.is_superset(&written), "round {round}");
+        let told: BTreeSet<u64> = saved.union(&lost).copied().collect();
+        assert!(told.is_superset(&written), "round {round}");
         if round == 0 && filled < pages {
             assert!(absent > 0, "pages that did not exist are told");
         }
-        let faults = drain_in(&mut log, &map.range());
-        let of_saved: Vec<_> = faults.into_iter().filter(|f| f.flags.saved()).collect();
-        assert!(logged_pages(&of_saved).is_superset(&written));
-        assert!(of_saved.iter().all(|f| !f.flags.unsaved()));
+        let of_saved: Vec<_> = kept.into_iter().filter(|f| f.flags.saved()).collect();
+        let noted: BTreeSet<u64> = logged_pages(&of_saved).into_iter().collect();
+        assert!(
+            noted
+                .union(&lost)
+                .copied()
+                .collect::<BTreeSet<u64>>()
+                .is_superset(&written)
+        );
         log.clear_saved().unwrap();
         assert_eq!(log.saved().count(), 0);
         before = read_all(pid, &map);
