@@ -183,7 +183,7 @@ fn threads(length: &Length) -> Result<Outcome> {
     // Longer than a second, by which a recorder knows where handlers are.
     let cmd = [exe.into(), "6000".into(), "4".into(), "signals".into()];
     let run = record(dir.path(), "100", &cmd)?;
-    let equal = equal(dir.path(), &run, 2 * times(length))?;
+    let equal = equal(dir.path(), &run, times(length))?;
     let same = same_result(dir.path(), &run, times(length), &["--paranoid"])?;
     passed(format!("{same}; {equal}"))
 }
