@@ -49,6 +49,16 @@ fn read(file: &File, buffer: &mut Vec<u8>) -> std::io::Result<()> {
     text::read_into(file, buffer)
 }
 
+/// The group and the session of a process; 0 for one that is led from another PID namespace, as it is
+/// in a container that was entered from outside. The safe wrappers allow no such answer.
+fn belongs(pid: u32) -> (u32, u32) {
+    let pid = pid.cast_signed();
+    // SAFETY: both take a number and touch no memory of ours.
+    let ids = unsafe { [libc::getpgid(pid), libc::getsid(pid)] };
+    let [group, session] = ids.map(|id| u32::try_from(id).unwrap_or(0));
+    (group, session)
+}
+
 /// The bits of signals whose disposition is not the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dispositions {
@@ -100,12 +110,7 @@ impl Moving {
         self.link(c"cwd", &mut process.cwd)?;
         self.read_limits(process)?;
         let number = |pid: u32| rustix::process::Pid::from_raw(pid.cast_signed());
-        let raw = |pid: rustix::process::Pid| pid.as_raw_pid().cast_unsigned();
-        // Of another PID namespace these may be nobody.
-        if let Some(pid) = number(self.pid) {
-            process.group = rustix::process::getpgid(Some(pid)).map_or(0, raw);
-            process.session = rustix::process::getsid(Some(pid)).map_or(0, raw);
-        }
+        (process.group, process.session) = belongs(self.pid);
         if let Ok(nice) = rustix::process::getpriority_process(number(self.via)) {
             process.nice = nice;
         }
@@ -244,6 +249,34 @@ mod tests {
             assert_eq!(dispositions.actions(), whole.actions);
             assert_eq!(moving, whole);
         }
+    }
+
+    /// There the group and session are led from outside, and have no number.
+    #[test]
+    fn within_a_container_too() {
+        if rustix::process::getpid().as_raw_pid() == 1 {
+            return;
+        }
+        let run = std::process::Command::new("unshare")
+            .args(["-Urpf", "--mount-proc"])
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "proc::moving::tests::what_moves_is_what_is_read_at_leisure",
+            ])
+            .output();
+        let run = match run {
+            Ok(run) => run,
+            Err(e) => return eprintln!("skipped: unshare: {e}"),
+        };
+        let (out, err) = (
+            String::from_utf8_lossy(&run.stdout),
+            String::from_utf8_lossy(&run.stderr),
+        );
+        if err.starts_with("unshare: ") {
+            return eprintln!("skipped: {err}");
+        }
+        assert!(out.contains("1 passed"), "{out}{err}");
     }
 
     #[test]
