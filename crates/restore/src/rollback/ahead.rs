@@ -7,6 +7,7 @@
 use super::pages::{Bytes, Page, between};
 use super::{Error, next_asked};
 use std::collections::HashMap;
+use std::ops::Range;
 use stillframe_image::{CheckpointId, PAGE_SIZE, PageNumber, ProcessImage, SpaceId};
 use stillframe_store::{Memory, Recording};
 
@@ -92,5 +93,9 @@ impl Bytes for ReadAhead<'_> {
             }
             None => self.rest.page(page, out),
         }
+    }
+
+    fn pages_in(&self, range: Range<PageNumber>) -> Result<Vec<PageNumber>, Error> {
+        self.rest.pages_in(range)
     }
 }

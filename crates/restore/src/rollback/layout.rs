@@ -137,6 +137,25 @@ pub fn plan(now: &[Mapping], wanted: &[Mapping], ours: &Range<u64>) -> Vec<Step>
     steps
 }
 
+/// Maps anew, each in one piece, what was one mapping and lies in several now that the rest is done.
+///
+/// A program may treat memory that it mapped at once as one: `mremap` fails over two mappings
+/// (`EFAULT`). The kernel joins what is mapped beside what was left only if both are tracked alike and
+/// have no pages of different origin. The heap is not the program's to move, and stays as it is.
+pub fn joined(now: &[Mapping], wanted: &[Mapping], ours: &Range<u64>) -> Vec<Step> {
+    let plain = |m: &Mapping| m.kind == MappingKind::Anonymous && m.inode == 0 && !m.shared;
+    let pieces = |w: &Mapping| {
+        let first = now.partition_point(|n| n.end <= w.start);
+        let after = now.partition_point(|n| n.start < w.end);
+        after.saturating_sub(first)
+    };
+    wanted
+        .iter()
+        .filter(|w| plain(w) && pieces(w) > 1 && (w.end <= ours.start || ours.end <= w.start))
+        .map(|w| Step::Map(Box::new(w.clone())))
+        .collect()
+}
+
 /// The stretches of a kind, neighbours taken as one: the kernel keeps apart what is tracked and what
 /// came since.
 fn stretches(list: &[Mapping], kind: MappingKind) -> Vec<Range<u64>> {
@@ -359,6 +378,28 @@ mod tests {
                 Step::Map(Box::new(anon(0x5000, 0x6000))),
             ]
         );
+    }
+
+    #[test]
+    fn what_was_one_is_one_again() {
+        let now = [
+            anon(0x1000, 0x2000),
+            anon(0x2000, 0x4000),
+            anon(0x5000, 0x7000),
+            mapping(0x8000, 0x9000, MappingKind::Heap),
+            mapping(0x9000, 0xa000, MappingKind::Heap),
+        ];
+        let then = [
+            anon(0x1000, 0x4000),
+            anon(0x5000, 0x6000),
+            anon(0x6000, 0x7000),
+            mapping(0x8000, 0xa000, MappingKind::Heap),
+        ];
+        assert_eq!(
+            joined(&now, &then, &NOWHERE),
+            [Step::Map(Box::new(anon(0x1000, 0x4000)))]
+        );
+        assert!(joined(&then, &then, &NOWHERE).is_empty());
     }
 
     #[test]

@@ -160,6 +160,11 @@ impl Bytes for Kept {
             ))),
         }
     }
+
+    fn pages_in(&self, range: Range<PageNumber>) -> Result<Vec<PageNumber>, Error> {
+        let range = self.pages.range(range.start.0..range.end.0);
+        Ok(range.map(|(page, _)| PageNumber(*page)).collect())
+    }
 }
 
 /// Which pages may differ: known, or to be found.
@@ -445,11 +450,26 @@ fn change(
     }
     layout::apply(remote, halt, caller, &steps)?;
     done.mappings = steps.len();
+    let mut anew = Vec::new();
+    if let Some(kept) = kept.as_deref_mut() {
+        let list = Mappings::read(pid)?.list;
+        let steps = layout::joined(&list, &to.image.space.mappings, &ours);
+        now::keep_what_goes(pid, &door, &steps, &list, kept)?;
+        layout::apply(remote, halt, caller, &steps)?;
+        done.mappings += steps.len();
+        for step in &steps {
+            if let layout::Step::Map(m) = step {
+                let pages = PageNumber::of(m.start)..PageNumber::of(m.end);
+                anew.extend(to.bytes.pages_in(pages)?);
+            }
+        }
+    }
 
     let mut list = match differing {
         Differing::Known(list) => list,
         Differing::Find(find) => find(&door)?,
     };
+    list.append(&mut anew);
     let owned = |page: &PageNumber| {
         let mapping = to.image.space.mapping_at(page.address());
         mapping.is_some_and(pages::is_ours)

@@ -46,12 +46,23 @@ pub trait Bytes {
     /// # Errors
     /// If it is not to be had.
     fn page(&self, page: PageNumber, out: &mut Page) -> Result<(), Error>;
+
+    /// Pages of a range that are more than zeros, ascending; some may be zeros all the same.
+    ///
+    /// # Errors
+    /// If they are not to be had.
+    fn pages_in(&self, range: Range<PageNumber>) -> Result<Vec<PageNumber>, Error>;
 }
 
 impl Bytes for Memory<'_> {
     fn page(&self, page: PageNumber, out: &mut Page) -> Result<(), Error> {
         Memory::page(self, page, out)?;
         Ok(())
+    }
+
+    fn pages_in(&self, range: Range<PageNumber>) -> Result<Vec<PageNumber>, Error> {
+        let found = self.pages_with_versions(range)?;
+        Ok(found.into_iter().map(|(page, _)| page).collect())
     }
 }
 
