@@ -54,6 +54,21 @@ macro_rules! outer_end {
     };
 }
 
+/// The registers a caller keeps, into the outermost frame. `rsi`: its stack pointer after the call.
+macro_rules! save_outermost {
+    () => {
+        "mov [rax + {frames}], rsi
+        mov rdx, [rsp]
+        mov [rax + {frames} + 8], rdx
+        mov [rax + {frames} + 16], rbx
+        mov [rax + {frames} + 24], rbp
+        mov [rax + {frames} + 32], r12
+        mov [rax + {frames} + 40], r13
+        mov [rax + {frames} + 48], r14
+        mov [rax + {frames} + 56], r15"
+    };
+}
+
 global_asm!(
     ".globl still_inproc_checkpoint_at",
     ".type still_inproc_checkpoint_at,@function",
@@ -67,15 +82,7 @@ global_asm!(
     "sub rcx, rsi",
     "cmp rcx, 4096",
     "ja 4f",
-    "mov [rax + {frames}], rsi",
-    "mov rdx, [rsp]",
-    "mov [rax + {frames} + 8], rdx",
-    "mov [rax + {frames} + 16], rbx",
-    "mov [rax + {frames} + 24], rbp",
-    "mov [rax + {frames} + 32], r12",
-    "mov [rax + {frames} + 40], r13",
-    "mov [rax + {frames} + 48], r14",
-    "mov [rax + {frames} + 56], r15",
+    save_outermost!(),
     // The frame, from its end: the last 16 bytes, then what is before them, by 64 and by 16.
     "mov rdi, [rax + {stack_base}]",
     "movups xmm0, [rsi + rcx]",
@@ -116,15 +123,7 @@ global_asm!(
     // The closed form: no frame.
     "4: test rdi, rdi",
     "jnz 5f",
-    "mov [rax + {frames}], rsi",
-    "mov rdx, [rsp]",
-    "mov [rax + {frames} + 8], rdx",
-    "mov [rax + {frames} + 16], rbx",
-    "mov [rax + {frames} + 24], rbp",
-    "mov [rax + {frames} + 32], r12",
-    "mov [rax + {frames} + 40], r13",
-    "mov [rax + {frames} + 48], r14",
-    "mov [rax + {frames} + 56], r15",
+    save_outermost!(),
     "mov rdx, [rax + {stack_base}]",
     "mov [rax + {stack}], rdx",
     "jmp 3b",

@@ -63,6 +63,36 @@ macro_rules! record {
     };
 }
 
+/// The first three arguments of a call, at the end of the stack.
+macro_rules! save_three {
+    () => {
+        "mov [rsp], rdi\nmov [rsp + 8], rsi\nmov [rsp + 16], rdx"
+    };
+}
+macro_rules! load_three {
+    () => {
+        "mov rdi, [rsp]\nmov rsi, [rsp + 8]\nmov rdx, [rsp + 16]"
+    };
+}
+
+/// All that are passed in general registers.
+macro_rules! save_arguments {
+    () => {
+        concat!(
+            save_three!(),
+            "\nmov [rsp + 24], rcx\nmov [rsp + 32], r8\nmov [rsp + 40], r9"
+        )
+    };
+}
+macro_rules! load_arguments {
+    () => {
+        concat!(
+            load_three!(),
+            "\nmov rcx, [rsp + 24]\nmov r8, [rsp + 32]\nmov r9, [rsp + 40]"
+        )
+    };
+}
+
 macro_rules! plain {
     ($($name:literal $hook:ident)*) => {$(
         global_asm!(
@@ -71,21 +101,11 @@ macro_rules! plain {
             "jne 2f",
             concat!("jmp qword ptr [rip + __still_real_", $name, "]"),
             "2: sub rsp, 56",
-            "mov [rsp], rdi",
-            "mov [rsp + 8], rsi",
-            "mov [rsp + 16], rdx",
-            "mov [rsp + 24], rcx",
-            "mov [rsp + 32], r8",
-            "mov [rsp + 40], r9",
+            save_arguments!(),
             "mov rdi, rsp",
             "lea rsi, [rsp + 64]",
             "call {hook}",
-            "mov rdi, [rsp]",
-            "mov rsi, [rsp + 8]",
-            "mov rdx, [rsp + 16]",
-            "mov rcx, [rsp + 24]",
-            "mov r8, [rsp + 32]",
-            "mov r9, [rsp + 40]",
+            load_arguments!(),
             "add rsp, 56",
             concat!("jmp qword ptr [rip + __still_real_", $name, "]"),
             record!($name),
@@ -103,12 +123,7 @@ macro_rules! variadic {
             "jne 2f",
             concat!("jmp qword ptr [rip + __still_real_", $name, "]"),
             "2: sub rsp, 200",
-            "mov [rsp], rdi",
-            "mov [rsp + 8], rsi",
-            "mov [rsp + 16], rdx",
-            "mov [rsp + 24], rcx",
-            "mov [rsp + 32], r8",
-            "mov [rsp + 40], r9",
+            save_arguments!(),
             "movups [rsp + 48], xmm0",
             "movups [rsp + 64], xmm1",
             "movups [rsp + 80], xmm2",
@@ -121,12 +136,7 @@ macro_rules! variadic {
             "mov rdi, rsp",
             "lea rsi, [rsp + 208]",
             "call {hook}",
-            "mov rdi, [rsp]",
-            "mov rsi, [rsp + 8]",
-            "mov rdx, [rsp + 16]",
-            "mov rcx, [rsp + 24]",
-            "mov r8, [rsp + 32]",
-            "mov r9, [rsp + 40]",
+            load_arguments!(),
             "movups xmm0, [rsp + 48]",
             "movups xmm1, [rsp + 64]",
             "movups xmm2, [rsp + 80]",
@@ -172,14 +182,10 @@ macro_rules! copies {
             "cmp byte ptr [rax + {shadow}], r11b",
             "je 2b",
             "4: sub rsp, 24",
-            "mov [rsp], rdi",
-            "mov [rsp + 8], rsi",
-            "mov [rsp + 16], rdx",
+            save_three!(),
             "mov rsi, rdx",
             "call {range}",
-            "mov rdi, [rsp]",
-            "mov rsi, [rsp + 8]",
-            "mov rdx, [rsp + 16]",
+            load_three!(),
             "add rsp, 24",
             concat!("jmp qword ptr [rip + __still_real_", $name, "]"),
             record!($name),
