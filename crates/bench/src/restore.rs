@@ -166,6 +166,9 @@ fn record(mib: u32, dir: &Path) -> Result<PathBuf> {
 fn ours(mib: u32, recording: &Path, rounds: u32, lazy: bool) -> Result<Case> {
     let mut moment = recording.as_os_str().to_owned();
     moment.push("@last");
+    // Files: what is restored has the streams as well, and an end of a pipe would not come.
+    let said = recording.with_extension("out");
+    let errors = recording.with_extension("err");
     let (mut ready, mut whole) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let mut command = Command::new(us()?);
@@ -173,13 +176,15 @@ fn ours(mib: u32, recording: &Path, rounds: u32, lazy: bool) -> Result<Case> {
             .args(["restore", "--detach", "--stopped", "--json"])
             .args(lazy.then_some("--lazy"))
             .arg(&moment)
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .stdout(crate::process::file(&said)?)
+            .stderr(crate::process::file(&errors)?);
         let begun = Instant::now();
-        let out = command.output().context("cannot start still restore")?;
+        let status = command.status().context("cannot start still restore")?;
         whole.push(begun.elapsed().as_secs_f64() * 1e3);
-        let errors = String::from_utf8_lossy(&out.stderr);
-        ensure!(out.status.success(), "still restore: {}", errors.trim());
-        let all: Value = serde_json::from_slice(&out.stdout).context("what it printed")?;
+        ensure!(status.success(), "still restore: {}", tail(&errors));
+        let all: Value =
+            serde_json::from_slice(&std::fs::read(&said)?).context("what it printed")?;
         let number = |key: &str| all.get(0).and_then(|one| one.get(key)?.as_u64());
         let pid = number("pid").context("it printed no pid")?;
         let took = number("took_ns").context("it printed no time")?;
