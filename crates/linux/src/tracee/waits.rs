@@ -10,7 +10,8 @@
 //!
 //! A timeout in a register (`epoll_wait`, `epoll_pwait`) is replaced by what is left of it. When a
 //! wait began is not known when it is first met; it is taken to have begun then, so that a timeout
-//! is late by at most the time between two stops. One in memory (`semtimedop`, `sigtimedwait`,
+//! is late by at most the time between two stops. Whether a wait that is met is one that was met
+//! before is seen by a mark beside the timeout, in the half of the register that the kernel ignores. One in memory (`semtimedop`, `sigtimedwait`,
 //! `epoll_pwait2`) or with a socket (SO_RCVTIMEO) cannot be replaced and would start anew at each
 //! stop: those calls keep their EINTR, which SIGSTOP and SIGCONT would cause as well.
 
@@ -24,6 +25,8 @@ const EINTR: i64 = -4;
 const RESTART_NO_HANDLER: u64 = (-514i64).cast_unsigned();
 /// Restarted as `restart_syscall`.
 const RESTART_BLOCK: i64 = -516;
+/// Beside every timeout that was replaced. The parameter is an int, and the register has 64 bits.
+const MARK: u64 = 0x5354_494c << 32;
 
 /// What is known of the calls of one thread that were interrupted.
 #[derive(Debug, Default)]
@@ -40,7 +43,7 @@ pub(super) struct Waits {
 struct Timed {
     /// Where the call returns to.
     rip: u64,
-    /// What the timeout was replaced by, milliseconds.
+    /// What the register was replaced by: [`MARK`], and milliseconds.
     left: u64,
     /// When it must be over.
     deadline: Instant,
@@ -50,8 +53,8 @@ struct Timed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Timeout {
     None,
-    /// In r10, milliseconds.
-    Register(u64),
+    /// In r10, milliseconds; and all of r10.
+    Register(u64, u64),
 }
 
 impl Waits {
@@ -91,21 +94,21 @@ impl Waits {
             rax: RESTART_NO_HANDLER,
             ..registers
         };
-        if let Timeout::Register(whole) = timeout {
-            restarted.r10 = self.left(registers.rip, whole, Instant::now());
+        if let Timeout::Register(whole, register) = timeout {
+            restarted.r10 = self.left(registers.rip, whole, register, Instant::now());
         }
         s.set_registers(&restarted)
     }
 
-    /// What is left of the timeout of a wait, milliseconds, rounded up.
-    fn left(&mut self, rip: u64, timeout: u64, now: Instant) -> u64 {
-        let same = self.timed.filter(|w| w.rip == rip && w.left == timeout);
+    /// What replaces the timeout of a wait: [`MARK`], and what is left of it, milliseconds, rounded up.
+    fn left(&mut self, rip: u64, timeout: u64, register: u64, now: Instant) -> u64 {
+        let same = self.timed.filter(|w| w.rip == rip && w.left == register);
         let deadline = same.map_or(now + Duration::from_millis(timeout), |w| w.deadline);
         let left = deadline
             .saturating_duration_since(now)
             .as_nanos()
             .div_ceil(1_000_000);
-        let left = u64::try_from(left).unwrap_or(timeout).min(timeout);
+        let left = MARK | u64::try_from(left).unwrap_or(timeout).min(timeout);
         self.timed = Some(Timed {
             rip,
             left,
@@ -125,7 +128,7 @@ fn timeout(r: &Registers) -> Option<Timeout> {
         // The register is 64 bits wide, the parameter an int.
         libc::SYS_epoll_wait | libc::SYS_epoll_pwait => Some(match r.r10 & 0xffff_ffff {
             negative if negative > i32::MAX.cast_unsigned().into() => Timeout::None,
-            milliseconds => Timeout::Register(milliseconds),
+            milliseconds => Timeout::Register(milliseconds, r.r10),
         }),
         libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => forever(r.r10 == 0),
         libc::SYS_semop => Some(Timeout::None),
@@ -152,7 +155,9 @@ mod tests {
                 ..Registers::default()
             })
         };
-        assert_eq!(of(libc::SYS_epoll_wait, 33), Some(Timeout::Register(33)));
+        let some = |ms, register| Some(Timeout::Register(ms, register));
+        assert_eq!(of(libc::SYS_epoll_wait, 33), some(33, 33));
+        assert_eq!(of(libc::SYS_epoll_wait, MARK | 33), some(33, MARK | 33));
         assert_eq!(of(libc::SYS_epoll_wait, 0xffff_ffff), Some(Timeout::None));
         assert_eq!(of(libc::SYS_epoll_pwait, u64::MAX), Some(Timeout::None));
         assert_eq!(of(libc::SYS_semtimedop, 0), Some(Timeout::None));
@@ -165,12 +170,20 @@ mod tests {
     fn a_timeout_runs_down_over_stops_and_another_wait_has_its_own() {
         let mut waits = Waits::default();
         let now = Instant::now();
-        let at = |ms| now + Duration::from_millis(ms);
-        assert_eq!(waits.left(100, 50, at(0)), 50);
-        assert_eq!(waits.left(100, 50, at(20)), 30);
-        assert_eq!(waits.left(100, 30, at(40)), 10);
-        assert_eq!(waits.left(100, 10, at(60)), 0);
-        assert_eq!(waits.left(100, 50, at(70)), 50);
-        assert_eq!(waits.left(200, 50, at(80)), 50);
+        let mut met = |rip, register: u64, ms| {
+            let at = now + Duration::from_millis(ms);
+            let left = waits.left(rip, register & 0xffff_ffff, register, at);
+            assert_eq!(left & !0xffff_ffff, MARK);
+            left & 0xffff_ffff
+        };
+        assert_eq!(met(100, 50, 0), 50);
+        assert_eq!(met(100, MARK | 50, 20), 30);
+        assert_eq!(met(100, MARK | 30, 40), 10);
+        assert_eq!(met(100, MARK | 10, 60), 0);
+        assert_eq!(met(100, 50, 70), 50);
+        assert_eq!(met(200, 50, 80), 50);
+        // Met once only, and called again with the same timeout.
+        assert_eq!(met(200, 50, 125), 50);
+        assert_eq!(met(200, MARK | 50, 130), 45);
     }
 }

@@ -17,7 +17,7 @@ struct Recorder {
     dir: tempfile::TempDir,
     writer: Option<Writer>,
     next: u32,
-    known: HashMap<((u32, u32), u64), SpaceId>,
+    known: HashMap<((u32, u32), u64, Option<i64>), SpaceId>,
 }
 
 impl Recorder {
@@ -79,10 +79,13 @@ impl Recorder {
         let path = self.path(name);
         let f = Facts::named(&path).unwrap();
         let next = &mut self.next;
-        let space = *self.known.entry((f.device, f.inode)).or_insert_with(|| {
-            *next += 1;
-            SpaceId(*next - 1)
-        });
+        let space = *self
+            .known
+            .entry((f.device, f.inode, f.born_ns))
+            .or_insert_with(|| {
+                *next += 1;
+                SpaceId(*next - 1)
+            });
         WrittenFile {
             space,
             path: path.into_os_string().into_vec(),
