@@ -185,7 +185,7 @@ impl Session<'_> {
                     true => sockets::last_to_receive(pid).into_iter().collect(),
                     false => Vec::new(),
                 };
-                let result = self.go_back(&request, broken, &Ahead::default(), goals)?;
+                let result = self.go_back(&request, broken, &mut Ahead::default(), goals)?;
                 if let Some(keeper) = &mut self.keeper {
                     match &result {
                         Ok(summary) => keeper.told(Ok((summary, begun.elapsed()))),

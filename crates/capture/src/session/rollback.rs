@@ -48,9 +48,16 @@ impl Session<'_> {
             return refuse(format!("process {} is not recorded here", request.pid));
         }
         // If that fails, the same failure comes up again, and is told then.
-        let ahead = self.read_ahead(request).unwrap_or_default();
+        let mut ahead = self.read_ahead(request).unwrap_or_default();
+        let begun = Instant::now();
         match self.engine.stand(Marks::default(), None, PATIENT_LIMIT)? {
-            Outcome::Taken => self.go_back(request, Vec::new(), &ahead, goals),
+            Outcome::Taken => {
+                let mut result = self.go_back(request, Vec::new(), &mut ahead, goals)?;
+                if let Ok(done) = &mut result {
+                    done.took_ns = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                }
+                Ok(result)
+            }
             Outcome::NotStopped(why) => refuse(format!(
                 "process {} could not be stopped: {why}",
                 request.pid
@@ -71,7 +78,7 @@ impl Session<'_> {
         &mut self,
         request: &Request,
         broken: Vec<u32>,
-        ahead: &Ahead,
+        ahead: &mut Ahead,
         goals: &mut Goals,
     ) -> Result<Result<Summary, Failed>, Error> {
         let result = self.change(request, broken, ahead);
@@ -141,7 +148,7 @@ impl Session<'_> {
         &mut self,
         request: &Request,
         broken: Vec<u32>,
-        ahead: &Ahead,
+        ahead: &mut Ahead,
     ) -> Result<Summary, Failed> {
         let present = CheckpointId(self.engine.taken().saturating_sub(1));
         self.wait_until_stored()?;
@@ -157,7 +164,7 @@ impl Session<'_> {
         request: &Request,
         present: CheckpointId,
         broken: Vec<u32>,
-        ahead: &Ahead,
+        ahead: &mut Ahead,
     ) -> Result<Summary, Failed> {
         let gone = || Failed::Refused(format!("process {} is not recorded here", request.pid));
         let space = self.engine.space_of(request.pid).ok_or_else(gone)?;
@@ -170,11 +177,12 @@ impl Session<'_> {
         rollback::check_identity(request.pid, &image.process, row.tick.wall_ns)?;
         let then = recording.memory(to, space)?;
         let now = recording.memory(present, space)?;
-        let differ = pages::between(recording, &then, &now)?;
+        let differ = pages::between(recording, &then, &now, ahead.differ.as_ref())?;
         let next = match &ahead.next {
             Some(next) => Some(next.clone()),
             None => rollback::next_asked(recording, to, space)?,
         };
+        let room = ahead.take_room();
         let bytes = ahead.bytes(&then);
         let (family, _) = self.engine.parts();
         let mut halt = match family.stop_all(PATIENT_LIMIT)? {
@@ -196,8 +204,9 @@ impl Session<'_> {
             broken,
             foreign: objects::foreign(&checkpoint, space),
             foreign_memory: rollback::foreign_memory(&checkpoint, space),
+            room,
         };
-        let result = rollback::roll_back(&mut process, to, Differing::Known(differ), options);
+        let result = rollback::roll_back(&mut process, to, Differing::Known(differ.pages), options);
         drop(process);
         halt.stay();
         let number = |tid: u32| match &result {

@@ -12,12 +12,15 @@ const KEPT: FileContent = FileContent::Kept {
     since: CheckpointId(0),
 };
 
+type Identity = ((u32, u32), u64, Option<i64>);
+
 /// A recording made of files as they are on disk.
 struct Recorder {
     dir: tempfile::TempDir,
     writer: Option<Writer>,
     next: u32,
-    known: HashMap<((u32, u32), u64, Option<i64>), SpaceId>,
+    /// By device, inode and birth: numbers of inodes are used again.
+    known: HashMap<Identity, SpaceId>,
 }
 
 impl Recorder {

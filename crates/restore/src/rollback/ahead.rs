@@ -4,7 +4,7 @@
 //! differ is known but for the last few before anything is stopped, and what they were does not
 //! depend on the present. So they are read while the process still runs.
 
-use super::pages::{Bytes, Page, between};
+use super::pages::{Bytes, Differ, Page, between};
 use super::{Error, next_asked};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,6 +18,9 @@ const MOST: usize = 32_768;
 #[derive(Debug, Default)]
 pub struct Ahead {
     pages: HashMap<u64, Box<Page>>,
+    room: Vec<Page>,
+    /// Which pages differ, as far as it was recorded then.
+    pub differ: Option<Differ>,
     /// See [`next_asked`]; none if nothing is known of it.
     pub next: Option<ProcessImage>,
 }
@@ -38,7 +41,9 @@ impl Ahead {
         let then = recording.memory(to, space)?;
         let now = recording.memory(last.id, space)?;
         let mut this = Self::default();
-        this.read(&then, &between(recording, &then, &now)?)?;
+        let differ = between(recording, &then, &now, None)?;
+        this.read(&then, &differ.pages)?;
+        this.differ = Some(differ);
         this.next = next_asked(recording, to, space)?;
         Ok(this)
     }
@@ -68,7 +73,15 @@ impl Ahead {
             then.page(*page, &mut content)?;
             self.pages.insert(page.0, content);
         }
+        // Written, so that it is there; and some more for what changes until the process stands.
+        self.room = vec![[1; PAGE_SIZE]; self.pages.len() * 5 / 4];
         Ok(())
+    }
+
+    /// Memory for what these pages replace, in use already: new memory would be dear while the process
+    /// stands still.
+    pub fn take_room(&mut self) -> Vec<Page> {
+        std::mem::take(&mut self.room)
     }
 
     /// The bytes of the moment, which are `rest`, as far as possible from what was read.
@@ -92,6 +105,13 @@ impl Bytes for ReadAhead<'_> {
                 Ok(())
             }
             None => self.rest.page(page, out),
+        }
+    }
+
+    fn borrow(&self, page: PageNumber) -> Option<&Page> {
+        match self.ahead.pages.get(&page.0) {
+            Some(content) => Some(content),
+            None => self.rest.borrow(page),
         }
     }
 

@@ -6,7 +6,7 @@ use super::{
     Differing, Done, Error, Moment, Options, check_identity, foreign_memory, next_asked, roll_back,
 };
 use crate::objects;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stillframe_image::{CheckpointId, SpaceId};
 use stillframe_linux::sched;
 use stillframe_linux::tracee::{Event, Halt, Stop, Tracee};
@@ -48,8 +48,13 @@ pub fn roll_back_alone(
     check_identity(pid, &image.process, row.unwrap_or(0))?;
     let memory = recording.memory(id, space)?;
     let next = next_asked(recording, id, space)?;
-    let ahead = Ahead::of_all(&memory)?;
+    let mut ahead = Ahead::of_all(&memory)?;
+    let options = Options {
+        room: ahead.take_room(),
+        ..options
+    };
     let bytes = ahead.bytes(&memory);
+    let begun = Instant::now();
     let mut tracee = Tracee::attach(pid)?;
     // What stands still must not wait for us to get a processor.
     let _ = sched::try_realtime();
@@ -60,7 +65,7 @@ pub fn roll_back_alone(
         at: id,
         bytes: &bytes,
     };
-    let done = roll_back(
+    let mut done = roll_back(
         &mut halt,
         to,
         Differing::Find(&mut |_| pages::candidates(pid, &memory)),
@@ -73,6 +78,9 @@ pub fn roll_back_alone(
     // Not resumed under us first: what is held takes its stop signal once nobody traces it.
     halt.stay();
     tracee.detach()?;
+    if let Ok(done) = &mut done {
+        done.took = begun.elapsed();
+    }
     done
 }
 

@@ -24,12 +24,14 @@ pub mod ask;
 mod error;
 mod holder;
 mod identity;
+mod kept;
 pub mod layout;
 mod now;
 pub mod pages;
 
 pub use error::Error;
 pub use identity::check as check_identity;
+pub use kept::Kept;
 pub use now::Mappings;
 
 use crate::objects::{self, Closed, Policy, Shared, Stdio, Way};
@@ -38,7 +40,6 @@ use crate::threads::{self, Guard, Tids};
 use crate::verify::{self, Verified};
 use holder::Holder;
 use pages::{Bytes, KernelWords, Page};
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use stillframe_image::{
@@ -106,6 +107,8 @@ pub struct Options {
     pub foreign: Vec<u32>,
     /// Memory that it shares with such processes ([`foreign_memory`]).
     pub foreign_memory: Vec<(u32, u32, u64)>,
+    /// Memory for what is written over ([`ahead::Ahead::take_room`]); may be empty.
+    pub room: Vec<Page>,
 }
 
 /// What was done.
@@ -119,7 +122,7 @@ pub struct Done {
     pub begun: usize,
     /// Changes of mappings.
     pub mappings: usize,
-    /// From the first look to the last step; the process stood still.
+    /// How long the process stood still for it. Of [`roll_back`]: from the first look to the last step.
     pub took: Duration,
     /// The threads of the checkpoint, as they are numbered now.
     pub tids: Tids,
@@ -127,44 +130,6 @@ pub struct Done {
     pub gaps: Vec<Gap>,
     /// What [`Options::paranoid`] compared.
     pub verified: Option<Verified>,
-}
-
-/// Pages as they were before they were written, for putting them back.
-#[derive(Debug, Default)]
-pub struct Kept {
-    pages: BTreeMap<u64, Box<Page>>,
-}
-
-impl Kept {
-    /// Keeps a page; the first content of each counts.
-    pub fn keep(&mut self, page: PageNumber, content: Box<Page>) {
-        self.pages.entry(page.0).or_insert(content);
-    }
-
-    /// Which pages it has, ascending.
-    pub fn pages(&self) -> Vec<PageNumber> {
-        self.pages.keys().copied().map(PageNumber).collect()
-    }
-}
-
-impl Bytes for Kept {
-    fn page(&self, page: PageNumber, out: &mut Page) -> Result<(), Error> {
-        match self.pages.get(&page.0) {
-            Some(content) => {
-                *out = **content;
-                Ok(())
-            }
-            None => Err(Error::Refused(format!(
-                "page {:#x} was not kept",
-                page.address()
-            ))),
-        }
-    }
-
-    fn pages_in(&self, range: Range<PageNumber>) -> Result<Vec<PageNumber>, Error> {
-        let range = self.pages.range(range.start.0..range.end.0);
-        Ok(range.map(|(page, _)| PageNumber(*page)).collect())
-    }
 }
 
 /// Which pages may differ: known, or to be found.
@@ -187,7 +152,7 @@ pub fn roll_back(
     halt: &mut Halt<'_>,
     to: Moment<'_>,
     differing: Differing<'_>,
-    options: Options,
+    mut options: Options,
 ) -> Result<Done, Error> {
     let begun = Instant::now();
     let mut present = now::read(halt)?;
@@ -227,7 +192,7 @@ pub fn roll_back(
         gaps: left,
         ..Done::default()
     };
-    let mut kept = Kept::default();
+    let mut kept = Kept::new(std::mem::take(&mut options.room));
     let mut closed = Closed::default();
     let changed = change(
         &mut Work {
@@ -482,7 +447,9 @@ fn change(
     list.retain(|p| !is_left(to.image, p));
     list.sort_unstable();
     list.dedup();
-    done.pages = pages::write(&door, &list, to.bytes, &words, kept.as_deref_mut())?;
+    let mut unkept = Kept::default();
+    let over = kept.as_deref_mut().unwrap_or(&mut unkept);
+    done.pages = pages::write(&door, &list, to.bytes, &words, over)?;
 
     let way = Way {
         broken: &options.broken,

@@ -87,9 +87,9 @@ pub(super) fn keep_what_goes(
                     continue;
                 }
                 for page in region.start / PAGE..region.end / PAGE {
-                    let mut content = Box::new([0; PAGE_SIZE]);
-                    if door.read(page * PAGE, content.as_mut_slice()).is_ok() {
-                        kept.keep(PageNumber(page), content);
+                    let room = kept.free(1).as_flattened_mut();
+                    if door.read(page * PAGE, room).is_ok() {
+                        kept.keep(&[(PageNumber(page), 0)]);
                     }
                 }
             }

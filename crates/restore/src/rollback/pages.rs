@@ -47,6 +47,11 @@ pub trait Bytes {
     /// If it is not to be had.
     fn page(&self, page: PageNumber, out: &mut Page) -> Result<(), Error>;
 
+    /// One page, where it lies in memory as a whole.
+    fn borrow(&self, _page: PageNumber) -> Option<&Page> {
+        None
+    }
+
     /// Pages of a range that are more than zeros, ascending; some may be zeros all the same.
     ///
     /// # Errors
@@ -66,8 +71,18 @@ impl Bytes for Memory<'_> {
     }
 }
 
-/// The pages that differ between two checkpoints of one recording, `to` the earlier or later one,
-/// ascending. Some may turn out to be equal.
+/// Pages that are known to differ between a moment and a later checkpoint.
+#[derive(Clone, Debug)]
+pub struct Differ {
+    /// They, ascending. Some may be equal.
+    pub pages: Vec<PageNumber>,
+    /// The later checkpoint.
+    pub until: CheckpointId,
+}
+
+/// The pages that differ between two checkpoints of one recording, `to` the earlier or later one.
+/// `known`: what differs between `to` and a checkpoint before `present`, so that only what came since
+/// is looked for.
 ///
 /// # Errors
 /// If the recording is damaged.
@@ -75,12 +90,15 @@ pub fn between(
     recording: &Recording,
     to: &Memory<'_>,
     present: &Memory<'_>,
-) -> Result<Vec<PageNumber>, Error> {
+    known: Option<&Differ>,
+) -> Result<Differ, Error> {
     let (a, b) = (to.checkpoint(), present.checkpoint());
     let (first, last) = (a.min(b), a.max(b));
+    let known = known.filter(|k| a <= k.until && k.until <= b);
     let mut found = BTreeSet::new();
     let all = PageNumber(0)..PageNumber(u64::MAX);
-    let since = CheckpointId(first.0 + 1)..CheckpointId(last.0 + 1);
+    let seen = known.map_or(first, |k| k.until);
+    let since = CheckpointId(seen.0 + 1)..CheckpointId(last.0 + 1);
     recording.each_version(to.space(), all, since, &mut |version| {
         match version {
             Some((page, _)) => {
@@ -99,7 +117,7 @@ pub fn between(
         );
         found.extend(present.pages_with_versions(pages)?.iter().map(|(p, _)| *p));
     }
-    let mut differ = Vec::new();
+    let mut differ = known.map_or_else(Vec::new, |k| k.pages.clone());
     for page in found {
         let Some(mapping) = to.layout().mapping_at(page.address()) else {
             continue;
@@ -127,7 +145,12 @@ pub fn between(
             differ.push(page);
         }
     }
-    Ok(differ)
+    differ.sort_unstable();
+    differ.dedup();
+    Ok(Differ {
+        pages: differ,
+        until: b,
+    })
 }
 
 /// Parts of `to`'s mappings that are other memory in `present`: not there, or made anew between.
@@ -185,6 +208,9 @@ pub fn candidates(pid: u32, to: &Memory<'_>) -> Result<Vec<PageNumber>, Error> {
 /// the kernel keeps for a thread that runs now (`words`). What is written over goes to `kept`.
 /// Returns how many were written.
 ///
+/// Nothing is copied that can be looked at where it is: copies go to memory that was not used before,
+/// and its first touch costs more than all else.
+///
 /// # Errors
 /// If one cannot be had or not be written.
 pub fn write(
@@ -192,44 +218,55 @@ pub fn write(
     pages: &[PageNumber],
     bytes: &dyn Bytes,
     words: &[KernelWords],
-    mut kept: Option<&mut Kept>,
+    kept: &mut Kept,
 ) -> Result<u64, Error> {
-    let room = pages.len().min(AT_ONCE) * PAGE_SIZE;
-    let (mut now, mut then) = (vec![0u8; room], vec![0u8; room]);
     let mut written = 0;
     let mut addresses = Vec::with_capacity(AT_ONCE);
+    // Pages that do not lie anywhere as they are to be.
+    let mut made: Vec<Page> = Vec::new();
     for part in pages.chunks(AT_ONCE) {
         addresses.clear();
         addresses.extend(part.iter().map(|p| p.address()));
-        let whole = door.read_pages(&addresses, &mut now);
-        let mut changed = Vec::new();
-        let both = now.as_chunks_mut::<PAGE_SIZE>().0.iter_mut();
-        let both = both.zip(then.as_chunks_mut::<PAGE_SIZE>().0);
-        for (at, (page, (held, wanted))) in part.iter().zip(both).enumerate() {
-            let address = page.address();
-            if at >= whole && door.read(address, held).is_err() {
-                // A guard, or what is gone from the end of a file: no content then either.
-                continue;
-            }
-            bytes.page(*page, wanted)?;
-            for words in words {
-                words.put(address, wanted);
-            }
-            if held == wanted {
-                continue;
-            }
-            if let Some(kept) = kept.as_deref_mut() {
-                kept.keep(*page, Box::new(*held));
-            }
-            changed.push((address, at));
+        let now = kept.free(part.len());
+        let whole = door.read_pages(&addresses, now.as_flattened_mut());
+        // A guard, or what is gone from the end of a file, has no content, and had none then.
+        let mut there = vec![true; part.len()];
+        let each = addresses.iter().zip(now.iter_mut()).zip(&mut there);
+        for ((address, now), there) in each.skip(whole) {
+            *there = door.read(*address, now).is_ok();
         }
-        let then = then.as_chunks::<PAGE_SIZE>().0;
-        let parts: Vec<(u64, &Page)> = changed
-            .iter()
-            .filter_map(|(address, at)| Some((*address, then.get(*at)?)))
-            .collect();
-        door.write_pages(&parts)?;
-        written += parts.len() as u64;
+        let wanted = |page: &PageNumber| match bytes.borrow(*page) {
+            Some(content) if !words.iter().any(|w| w.touches(page.address())) => Some(content),
+            _ => None,
+        };
+        made.clear();
+        let had = part.iter().zip(&there).filter(|(_, there)| **there);
+        for (page, _) in had.filter(|(p, _)| wanted(p).is_none()) {
+            let mut content = [0; PAGE_SIZE];
+            bytes.page(*page, &mut content)?;
+            for words in words {
+                words.put(page.address(), &mut content);
+            }
+            made.push(content);
+        }
+        let mut next = made.iter();
+        let mut named = Vec::new();
+        let mut changes: Vec<(u64, &Page)> = Vec::new();
+        for (at, (page, held)) in part.iter().zip(&*now).enumerate() {
+            if !there.get(at).is_some_and(|there| *there) {
+                continue;
+            }
+            let Some(content) = wanted(page).or_else(|| next.next()) else {
+                continue;
+            };
+            if held != content {
+                named.push((*page, at));
+                changes.push((page.address(), content));
+            }
+        }
+        kept.keep(&named);
+        door.write_pages(&changes)?;
+        written += changes.len() as u64;
     }
     Ok(written)
 }
@@ -258,6 +295,11 @@ impl KernelWords {
             address: rseq.address,
             now,
         })
+    }
+
+    /// Whether any of them is in the page at `base`.
+    const fn touches(&self, base: u64) -> bool {
+        self.address < base.saturating_add(PAGE) && base < self.address.saturating_add(32)
     }
 
     /// Puts them into the page at `base`.
