@@ -214,7 +214,7 @@ pub struct CaptureArgs {
 }
 
 /// Bytes of changed content of files that are kept if no number is given.
-const FILES_BUDGET: u64 = 1 << 30;
+pub const FILES_BUDGET: u64 = 1 << 30;
 
 fn files(text: &str) -> Result<FilesPolicy, String> {
     match text.split_once('=') {

@@ -75,9 +75,15 @@ static void check(int phase, const char *directory) {
     if (strcmp(path, directory) != 0) WRONG("the directory is %s in phase %d", path, phase);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     char home[4096];
     NEED(getcwd(home, sizeof home) != NULL);
+    /* Two files: one is written over in the second phase, the other is deleted and closed. */
+    int kept = -1, gone = -1;
+    if (argc > 2) {
+        NEED((kept = open(argv[1], O_RDWR | O_CREAT | O_TRUNC, 0600)) >= 0 && write(kept, "first", 5) == 5);
+        NEED((gone = open(argv[2], O_RDWR | O_CREAT | O_TRUNC, 0600)) >= 0 && write(gone, "first", 5) == 5);
+    }
     on_sigterm_stop();
     handle(SIGHUP, on_hup, SA_RESTART);
     sigset_t blocked;
@@ -116,6 +122,11 @@ int main(void) {
         one_way(1, "/");
         check(1, "/");
         queue(99);
+        if (gone >= 0) {
+            NEED(pwrite(gone, "F", 1, 0) == 1);
+            NEED(pwrite(kept, "second", 6, 0) == 6);
+            NEED(unlink(argv[2]) == 0 && close(gone) == 0);
+        }
         NEED(munmap(mapped, BIG) == 0);
         mapped = NULL;
         NEED(prctl(PR_SET_NAME, "second") == 0);

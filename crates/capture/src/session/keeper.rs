@@ -9,9 +9,9 @@ use crate::engine::{Happened, Outcome};
 use std::time::{Duration, Instant};
 use stillframe_image::{CheckpointId, Marks, SigInfo};
 use stillframe_linux::sockets;
-use stillframe_restore::rollback::Error as Failed;
 use stillframe_restore::rollback::ahead::Ahead;
 use stillframe_restore::rollback::ask::{Request, Summary};
+use stillframe_restore::rollback::{Error as Failed, FilesToo};
 use stillframe_store::Row;
 
 /// How long a sick process may go unnoticed.
@@ -61,6 +61,8 @@ pub enum Remedy {
         to: CheckpointId,
         /// See above.
         break_input: bool,
+        /// What is done with files that it writes.
+        files: FilesToo,
     },
     /// It is killed.
     Kill,
@@ -174,12 +176,17 @@ impl Session<'_> {
                 stillframe_linux::child::end(pid);
                 false
             }
-            Remedy::GoBack { to, break_input } => {
+            Remedy::GoBack {
+                to,
+                break_input,
+                files,
+            } => {
                 let request = Request {
                     pid,
                     to: to.0,
                     paranoid: self.options.paranoid,
                     stay: false,
+                    files,
                 };
                 let broken = match break_input {
                     true => sockets::last_to_receive(pid).into_iter().collect(),

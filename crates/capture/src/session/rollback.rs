@@ -13,7 +13,9 @@ use stillframe_linux::tracee::FamilyStop;
 use stillframe_restore::objects;
 use stillframe_restore::rollback::ahead::Ahead;
 use stillframe_restore::rollback::ask::{Request, Summary};
-use stillframe_restore::rollback::{self, Differing, Error as Failed, Moment, Options, pages};
+use stillframe_restore::rollback::{
+    self, Beside, Differing, Error as Failed, Moment, Options, pages,
+};
 use stillframe_store::{Recording, Row};
 
 /// How long the checkpoint of the present may take to be stored.
@@ -206,7 +208,15 @@ impl Session<'_> {
             foreign_memory: rollback::foreign_memory(&checkpoint, space),
             room,
         };
-        let result = rollback::roll_back(&mut process, to, Differing::Known(differ.pages), options);
+        let beside = Beside {
+            recording,
+            checkpoint: &checkpoint,
+            id: to.at,
+            space,
+            how: request.files,
+        };
+        let differing = Differing::Known(differ.pages);
+        let result = rollback::roll_back(&mut process, to, beside, differing, options);
         drop(process);
         halt.stay();
         let number = |tid: u32| match &result {

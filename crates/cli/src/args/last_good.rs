@@ -1,6 +1,7 @@
 //! What was typed to find the last good moment.
 
 use super::ProcessArgs;
+use super::check::FilesArgs;
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,6 +26,12 @@ pub struct LastGoodArgs {
     /// Replace that file if it exists.
     #[arg(long, requires = "core")]
     pub force: bool,
+    /// Then bring that moment back to life, as `still restore` does in the foreground, and exit as the
+    /// process does.
+    #[arg(long, conflicts_with = "json")]
+    pub restore: bool,
+    #[command(flatten)]
+    pub files: FilesArgs,
     /// Print the answer as JSON.
     #[arg(long)]
     pub json: bool,

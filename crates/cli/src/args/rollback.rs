@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use std::ffi::OsString;
+use stillframe_restore::rollback::FilesToo;
 
 /// `still rollback`.
 #[derive(Clone, Debug, Args)]
@@ -19,13 +20,33 @@ pub struct RollbackArgs {
     /// Leave it stopped (SIGCONT lets it go on).
     #[arg(long)]
     pub stopped: bool,
-    /// Files that the process has written since: taken as they are (ignore), or a reason to refuse
-    /// (check). They are not put back; see docs/files.md.
-    #[arg(long, value_enum, default_value_t = LiveFiles::Check)]
-    pub files: LiveFiles,
+    #[command(flatten)]
+    pub files: LiveFilesArgs,
     /// Say what was done as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What is done with files that a live process has written since, and whether it may be done.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct LiveFilesArgs {
+    /// Files that the process has written since: taken as they are (ignore), a reason to refuse (check),
+    /// or put back to what they were (version, with --yes; takes a recording made with --files
+    /// version). See docs/files.md.
+    #[arg(long, value_enum, default_value_t = LiveFiles::Check)]
+    pub files: LiveFiles,
+    /// Agree that --files version writes over files.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+impl From<LiveFilesArgs> for FilesToo {
+    fn from(typed: LiveFilesArgs) -> Self {
+        Self {
+            policy: typed.files.into(),
+            agreed: typed.yes,
+        }
+    }
 }
 
 /// What is done with files that the live process has written since.
@@ -35,6 +56,8 @@ pub enum LiveFiles {
     Ignore,
     /// One that is not what it was is a reason to refuse.
     Check,
+    /// They are put back to what they were.
+    Version,
 }
 
 impl From<LiveFiles> for stillframe_restore::check::Files {
@@ -42,6 +65,7 @@ impl From<LiveFiles> for stillframe_restore::check::Files {
         match typed {
             LiveFiles::Ignore => Self::Ignore,
             LiveFiles::Check => Self::Check,
+            LiveFiles::Version => Self::Version,
         }
     }
 }

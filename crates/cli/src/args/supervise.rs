@@ -1,6 +1,7 @@
 //! `still supervise`.
 
 use super::CaptureArgs;
+use super::rollback::LiveFiles;
 use crate::units;
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
@@ -23,6 +24,14 @@ pub struct SuperviseArgs {
     /// server drops the request that it died of.
     #[arg(long)]
     pub on_error_return: bool,
+    /// Files that the program writes, when it is taken back: left as they are (ignore), a reason not to
+    /// take it back if they are not what they were (check), or put back to what they were (version,
+    /// with --yes). What is recorded of them is said by --files, which is version then.
+    #[arg(long, value_enum, value_name = "ignore|check|version", default_value_t = LiveFiles::Ignore)]
+    pub files_back: LiveFiles,
+    /// Agree that --files-back version writes over files.
+    #[arg(long)]
+    pub yes: bool,
     /// A shell command that tells whether the program is well: it is not if this fails, or takes too
     /// long.
     #[arg(long, value_name = "CMD")]

@@ -6,6 +6,7 @@
 
 use super::export;
 use crate::args::last_good::LastGoodArgs;
+use crate::args::restore::{PidChoice, RestoreArgs};
 use crate::exit::{Code, fail};
 use crate::{open, output, units};
 use serde::Serialize;
@@ -86,7 +87,40 @@ pub fn run(args: &LastGoodArgs) -> anyhow::Result<u8> {
         judge.said(&run, row, &bisect)?;
         runs.push(run);
     };
-    conclude(args, rows, outcome, runs)
+    // Signals are the process's from here on.
+    drop(judge);
+    let good = match outcome {
+        Outcome::Found { good, .. } | Outcome::Between { good, .. } => rows.get(good),
+        Outcome::AllGood { last } => rows.get(last),
+        _ => None,
+    };
+    let code = conclude(args, rows, outcome, runs)?;
+    match good {
+        Some(row) if args.restore => restore(args, &recording, row.id),
+        _ => Ok(code),
+    }
+}
+
+/// Brings the moment back to life; exits as the process does.
+fn restore(args: &LastGoodArgs, recording: &Recording, id: CheckpointId) -> anyhow::Result<u8> {
+    let chosen = args.process.process.is_some() || args.process.pid.is_some();
+    let process = match chosen {
+        true => Some(open::process(recording, id, &args.process)?.id.0),
+        false => None,
+    };
+    super::restore::run(&RestoreArgs {
+        moment: moment(&args.recording, id),
+        process,
+        pid: PidChoice::New,
+        detach: false,
+        stopped: false,
+        lazy: false,
+        paranoid: false,
+        files: args.files.clone(),
+        count: 1,
+        quiet: args.quiet,
+        json: false,
+    })
 }
 
 const fn word(verdict: Verdict) -> &'static str {

@@ -108,7 +108,7 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
             }
         }
     }
-    for putting in puttings {
+    for mut putting in puttings {
         putting.finish();
     }
     tell(args, &started)?;

@@ -11,7 +11,7 @@ use std::io::Write as _;
 use stillframe_restore::check::Purpose;
 use stillframe_restore::rollback::alone::{Then, roll_back_alone};
 use stillframe_restore::rollback::ask::{self, Request, Summary};
-use stillframe_restore::rollback::{Error, Options};
+use stillframe_restore::rollback::{Error, FilesToo, Options};
 
 /// What was done, for programs.
 #[derive(Serialize)]
@@ -26,6 +26,7 @@ struct Said {
     threads_begun: u64,
     milliseconds: f64,
     pages_compared: Option<u64>,
+    files_put_back: u64,
     not_put_back: Vec<[String; 2]>,
 }
 
@@ -46,12 +47,14 @@ pub fn run(args: &RollbackArgs) -> anyhow::Result<u8> {
         let why = format!("process {} is not in checkpoint {id}", args.pid);
         return Err(fail(Code::Recording, why));
     };
-    world::examine(&recording, id, args.files.into(), Purpose::Live)?;
+    let files: FilesToo = args.files.into();
+    world::examine(&recording, id, files.policy, Purpose::Live)?;
     let request = Request {
         pid: args.pid,
         to: id.0,
         paranoid: args.paranoid,
         stay: args.stopped,
+        files,
     };
     let summary = match ask::ask(&dir, &request).map_err(failure)? {
         Some(summary) => summary,
@@ -62,8 +65,8 @@ pub fn run(args: &RollbackArgs) -> anyhow::Result<u8> {
                 ..Options::default()
             };
             let then = if args.stopped { Then::Stay } else { Then::Run };
-            let done =
-                roll_back_alone(args.pid, &recording, id, space, options, then).map_err(failure)?;
+            let done = roll_back_alone(args.pid, &recording, id, space, options, files, then)
+                .map_err(failure)?;
             Summary::new(&done, None)
         }
     };
@@ -83,6 +86,7 @@ fn say(args: &RollbackArgs, to: u64, done: &Summary) -> anyhow::Result<()> {
             threads_begun: done.begun,
             milliseconds: done.took_ns as f64 / 1e6,
             pages_compared: done.compared,
+            files_put_back: done.files,
             not_put_back: done.gaps.iter().cloned().map(<[String; 2]>::from).collect(),
         });
     }
@@ -94,6 +98,7 @@ fn say(args: &RollbackArgs, to: u64, done: &Summary) -> anyhow::Result<()> {
         (done.mappings, "mappings"),
         (done.ended, "threads ended"),
         (done.begun, "threads begun"),
+        (done.files, "files put back"),
     ] {
         if count > 0 {
             line.push_str(&format!(", {count} {what}"));

@@ -4,6 +4,8 @@
 //! each file must be what the steps done make of it, or those and the one begun: computed here, step by
 //! step, and compared byte by byte with what the recording gives out.
 
+mod back;
+
 use crate::process::{self, PATIENCE};
 use crate::{Length, Outcome, Scenario, passed, place, skip, still};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -45,6 +47,21 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "sqlite in the middle of transactions: at every checkpoint a consistent database with \
                 the rows committed then",
         run: sqlite,
+    },
+    Scenario {
+        name: "files::rollback",
+        about: "a process goes back with its files: byte for byte those of that instant, and goes on",
+        run: back::rollback,
+    },
+    Scenario {
+        name: "files::sqlite_back",
+        about: "sqlite in the middle of transactions goes back, and lives again, with its files",
+        run: back::sqlite,
+    },
+    Scenario {
+        name: "files::supervise",
+        about: "a program that dies is taken back with the file that it writes",
+        run: back::supervise,
     },
 ];
 

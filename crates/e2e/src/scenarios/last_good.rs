@@ -266,6 +266,25 @@ fn ends(_: &Length) -> Result<Outcome> {
         ],
     )?;
     ensure!(code == 0 && number(&answer["last_good"])? == 2, "{answer}");
+    // And brought back to life: it writes its last line again, where it did.
+    let said = std::fs::read_dir(r.dir.path())?
+        .flatten()
+        .map(|e| e.path())
+        .find(|p| std::fs::read(p).is_ok_and(|text| text == b"60 1\n"))
+        .context("nobody said what it said")?;
+    std::fs::write(&said, "")?;
+    let mut c = still::still(&["last-good", "-q", "--restore", "--files", "ignore"])?;
+    c.arg(&r.recording)
+        .args(["--", "sh", "-c", "test $STILL_CHECKPOINT -le 40"]);
+    let (status, out, err) = crate::process::run(&mut c, r.dir.path())?;
+    ensure!(
+        status.success() && out.lines().next().is_some_and(|l| l.contains("@40 ")),
+        "{status}: {out} {err}"
+    );
+    ensure!(
+        std::fs::read(&said)? == b"60 1\n",
+        "it did not go on to its end: {out} {err}"
+    );
     let refused = |command: &[&str], code: i32| {
         let mut c = still::still(&["last-good", "-q"])?;
         c.arg(&r.recording).arg("--").args(command);

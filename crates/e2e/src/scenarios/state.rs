@@ -32,13 +32,14 @@ const REFUSED: [(&str, &str); 2] = [("deleted_file", "deleted"), ("io_uring", "i
 /// A tree is not restored as one, and says so.
 const NO_TREE: &str = "a process tree cannot be restored";
 
-/// Kinds of the short form: at least one of each sort, but for those of which single moments fail
-/// (docs/limits.md).
-const SHORT: [&str; 14] = [
+/// Kinds of the short form: at least one of each sort.
+const SHORT: [&str; 16] = [
     "file",
     "pipe_packets",
     "unix_stream",
+    "tcp_listener",
     "eventfd",
+    "timerfd",
     "signalfd",
     "epoll",
     "memfd_mapped",

@@ -34,6 +34,18 @@ pub fn show(address: &[u8]) -> String {
     known.unwrap_or_else(|| format!("address of family {family}"))
 }
 
+/// Whether a socket with this raw `struct sockaddr` was given an address. One of the internet that was
+/// not says port 0; to bind it to that would give it a port of the kernel's choice.
+pub fn is_bound(address: &[u8]) -> bool {
+    match address.split_at_checked(2) {
+        None => false,
+        Some((family, rest)) => {
+            let family = u16::from_ne_bytes([family[0], family[1]]);
+            !(matches!(family, 2 | 10) && rest.iter().take(2).all(|b| *b == 0)) && !rest.is_empty()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +63,13 @@ mod tests {
         assert_eq!(all(1, b"\0name"), "@name");
         assert_eq!(all(2, &[1]), "address of family 2");
         assert_eq!(show(&[1]), "");
+    }
+
+    #[test]
+    fn an_address_without_a_port_is_none() {
+        let of = |n: u16, rest: &[u8]| is_bound(&[&n.to_ne_bytes()[..], rest].concat());
+        assert!(of(2, &[0, 80, 0, 0, 0, 0]) && of(10, &[80, 0]) && of(1, b"/x") && of(1, b"\0x"));
+        assert!(!of(2, &[0, 0, 127, 0, 0, 1]) && !of(10, &[0; 26]) && !of(1, b""));
+        assert!(!is_bound(&[]) && !is_bound(&[2]));
     }
 }

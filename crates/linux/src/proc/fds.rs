@@ -11,6 +11,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, StatxFlags};
 use rustix::io::Errno;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+use stillframe_image::objects::detail;
 use stillframe_image::{Descriptor, DescriptorKind, Descriptors};
 
 /// Bytes of fdinfo kept. An epoll with tens of thousands of descriptors has more; the cut is at a
@@ -27,6 +29,9 @@ const KEPT_LIMIT: usize = 256;
 /// Descriptors without offset or count (sockets, pipes, terminals, devices) whose status flags are
 /// read at a boundary, in turn: each takes the kernel some microseconds.
 const OTHERS: usize = 3;
+
+/// How late a processor may be with a timer that ran out; all timers of one reading together.
+const DUE: Duration = Duration::from_micros(200);
 
 /// Boundaries at which flags are read again that have just been seen to change.
 const RESTLESS: u8 = 32;
@@ -78,6 +83,8 @@ pub struct Fds {
     kept: Vec<(u32, OwnedFd)>,
     /// Numbers that the last refresh found new, ascending.
     opened: Vec<u32>,
+    /// Until when this reading waits for timers that are due.
+    patience: Option<Instant>,
 }
 
 impl Fds {
@@ -104,6 +111,7 @@ impl Fds {
             info: Vec::new(),
             kept: Vec::new(),
             opened: Vec::new(),
+            patience: None,
         })
     }
 
@@ -185,6 +193,7 @@ impl Fds {
 
     /// Lists the open numbers, in ascending order.
     fn list(&mut self) -> Result<()> {
+        self.patience = None;
         self.numbers.clear();
         rustix::fs::seek(&self.links, rustix::fs::SeekFrom::Start(0))
             .map_err(|e| text::error(self.pid, "fd", e.into()))?;
@@ -294,7 +303,24 @@ impl Fds {
             Ok(file) => file.as_fd(),
             Err(at) => self.kept[*at].1.as_fd(),
         };
-        match read_bounded(borrowed, &mut self.info) {
+        let mut read = read_bounded(borrowed, &mut self.info);
+        // A timer that ran out in this instant has not been told so by its processor. What is read
+        // then looks like one that was never set, so it is asked until it is told.
+        if descriptor.kind == DescriptorKind::TimerFd {
+            let is_due = |text: &[u8]| {
+                let detail = Info::parse(text).detail;
+                detail != descriptor.detail
+                    && detail::timerfd(detail).is_some_and(|t| t.value_ns == 0 && t.ticks == 0)
+            };
+            while read.is_ok() && is_due(&self.info) {
+                let end = *self.patience.get_or_insert_with(|| Instant::now() + DUE);
+                if Instant::now() >= end {
+                    break;
+                }
+                read = read_bounded(borrowed, &mut self.info);
+            }
+        }
+        match read {
             Ok(()) => {}
             Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(self.error(number, e)),

@@ -312,3 +312,39 @@ fn cpu() -> u64 {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
+
+#[test]
+fn a_timer_that_is_due_is_not_taken_for_one_that_is_not_set() {
+    use crate::objects::timer;
+    use stillframe_image::objects::detail::TimerFd;
+    let unset = TimerFd {
+        clock: libc::CLOCK_MONOTONIC,
+        ticks: 0,
+        flags: 0,
+        value_ns: 0,
+        interval_ns: 0,
+    };
+    let fd = timer::make(&unset).unwrap();
+    let mut fds = Fds::open(std::process::id()).unwrap();
+    let read = |fds: &mut Fds| {
+        let found = find(&fds.full().unwrap(), &fd).unwrap();
+        detail::timerfd(&found.detail).unwrap()
+    };
+    assert_eq!(read(&mut fds).value_ns, 0);
+    let mut lost = 0;
+    for round in 0..2000 {
+        let set = TimerFd {
+            value_ns: 20_000 + round % 50 * 1000,
+            interval_ns: 3_000_000,
+            ..unset
+        };
+        timer::set(&fd, &set).unwrap();
+        let now = read(&mut fds);
+        lost += u32::from(now.value_ns == 0 && now.ticks == 0);
+    }
+    // A processor that was taken away meanwhile may be later than anybody waits.
+    assert!(
+        lost < 20,
+        "{lost} of 2000 timers seem never to have been set"
+    );
+}

@@ -6,7 +6,7 @@ use super::{Files, Policy, Purpose, Wanted, World};
 use std::collections::HashSet;
 use stillframe_image::text::printable;
 use stillframe_image::{
-    Descriptor, DescriptorKind, FileContent, FileIdentity, MappingKind, WrittenFile,
+    Checkpoint, Descriptor, DescriptorKind, FileContent, FileIdentity, MappingKind, WrittenFile,
 };
 
 const AREA: &str = "file";
@@ -222,21 +222,27 @@ fn check_open(d: &Descriptor, writing: bool, world: &dyn World) -> Option<(Sever
     Some((found.0, found.1.to_owned()))
 }
 
-/// Files that the processes write.
-pub(super) fn written(wanted: &Wanted, world: &dyn World, policy: Policy, out: &mut Findings) {
+/// Files of a checkpoint that the processes write.
+pub(super) fn written<'a>(
+    files: impl Iterator<Item = &'a WrittenFile>,
+    checkpoint: &Checkpoint,
+    world: &dyn World,
+    policy: Policy,
+    out: &mut Findings,
+) {
     // A live process is to have its files open.
     let ours: Vec<u32> = match policy.purpose {
         Purpose::Live => {
-            let processes = wanted.checkpoint.processes.iter();
+            let processes = checkpoint.processes.iter();
             processes.map(|p| p.process.pid).collect()
         }
         Purpose::New { .. } => Vec::new(),
     };
-    for file in &wanted.checkpoint.files {
+    for file in files {
         let now = world.named(&file.path);
         let (severity, text) = match policy.files {
-            Files::Ignore => as_it_is(file, &now, world, Severity::Warning, wanted),
-            Files::Check => as_it_is(file, &now, world, Severity::Refuse, wanted),
+            Files::Ignore => as_it_is(file, &now, world, Severity::Warning, checkpoint),
+            Files::Check => as_it_is(file, &now, world, Severity::Refuse, checkpoint),
             Files::Version => put_back(file, &now, world, &ours),
             Files::Private => beside(file, &now, world),
         };
@@ -250,7 +256,7 @@ fn as_it_is(
     now: &Named,
     world: &dyn World,
     bad: Severity,
-    wanted: &Wanted,
+    checkpoint: &Checkpoint,
 ) -> (Severity, String) {
     use Severity::{Ok, Refuse, Warning};
     // One that was closed is no part of the process; what changed in it may still matter.
@@ -279,7 +285,7 @@ fn as_it_is(
         Change::NoFile => (gone, "its path names something else now".to_owned()),
         Change::Replaced => (bad, "another file stands there now".to_owned()),
         Change::Shorter => (bad, format!("{} bytes then, fewer now", file.size)),
-        Change::Grown if is_log(file, wanted) => (
+        Change::Grown if is_log(file, checkpoint) => (
             Warning,
             "it has grown; what was added since stays, and the process writes on".to_owned(),
         ),
@@ -291,17 +297,14 @@ fn as_it_is(
 }
 
 /// Whether every descriptor of a file only adds to it: by O_APPEND, or standing at its end.
-fn is_log(file: &WrittenFile, wanted: &Wanted) -> bool {
-    let mut processes = wanted.checkpoint.processes.iter();
+fn is_log(file: &WrittenFile, checkpoint: &Checkpoint) -> bool {
+    let mut processes = checkpoint.processes.iter();
     let mapped = processes.any(|p| {
         let mut mappings = p.space.mappings.iter();
         mappings.any(|m| m.shared && m.write && (m.device, m.inode) == (file.device, file.inode))
     });
-    let open = wanted
-        .checkpoint
-        .processes
-        .iter()
-        .flat_map(|p| &p.descriptors.open);
+    let open = checkpoint.processes.iter();
+    let open = open.flat_map(|p| &p.descriptors.open);
     let mut ours = open.filter(|d| {
         d.kind == DescriptorKind::Regular && d.inode == file.inode && d.target == file.path
     });
@@ -355,12 +358,6 @@ fn put_back(
             }
             (Ok, "it is put back to what it was".to_owned())
         }
-        (FileContent::Torn { .. }, _) => (
-            Refuse,
-            "it was written while its content was read, so what is kept is not of one instant; \
-             choose another moment"
-                .to_owned(),
-        ),
         (content, _) => (Refuse, unkept(content)),
     }
 }
@@ -372,18 +369,18 @@ fn beside(file: &WrittenFile, now: &Named, world: &dyn World) -> (Severity, Stri
         _ if !file.open => (Ok, "it was closed: no copy is made".to_owned()),
         (FileContent::Kept { .. }, _) => (Ok, "a copy of what it was is used".to_owned()),
         (_, Change::Same) if file.links > 0 => (Ok, "as it was; a copy is used".to_owned()),
-        (FileContent::Torn { .. }, _) => (
-            Refuse,
-            "it was written while its content was read, so what is kept is not of one instant; \
-             choose another moment"
-                .to_owned(),
-        ),
         (content, _) => (Refuse, unkept(content)),
     }
 }
 
+/// Why a file cannot be had as it was.
 fn unkept(content: &FileContent) -> String {
     match content {
+        FileContent::Torn { .. } => {
+            "it was written while its content was read, so what is kept is not of one instant; \
+             choose another moment"
+                .to_owned()
+        }
         FileContent::Left(why) => format!("it has changed, and its content is not kept: {why}"),
         _ => "it has changed, and its content is not kept; record with --files version".to_owned(),
     }

@@ -18,11 +18,12 @@ pub use world::{Here, World};
 
 use crate::error::Result;
 use crate::source::complete::complete;
+use serde::{Deserialize, Serialize};
 use stillframe_image::{Checkpoint, CheckpointId, MappingKind, PAGE_SIZE, PageNumber};
 use stillframe_store::{Header, Recording};
 
 /// What is to be done with files that recorded processes write.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Files {
     /// They are used as they are now.
     Ignore,
@@ -129,7 +130,8 @@ pub fn examine(wanted: &Wanted, world: &dyn World, policy: Policy) -> Findings {
         process::ends(wanted, &mut findings);
     }
     files::open(wanted, world, &mut findings);
-    files::written(wanted, world, policy, &mut findings);
+    let written = wanted.checkpoint.files.iter();
+    files::written(written, &wanted.checkpoint, world, policy, &mut findings);
     process::descriptors(wanted, &mut findings);
     process::gaps(wanted, &mut findings);
     findings
@@ -142,4 +144,21 @@ pub fn examine(wanted: &Wanted, world: &dyn World, policy: Policy) -> Findings {
 pub fn here(recording: &Recording, id: CheckpointId, policy: Policy) -> Result<Findings> {
     let wanted = Wanted::read(recording, id)?;
     Ok(examine(&wanted, &Here::new()?, policy))
+}
+
+/// Looks at files that recorded processes write, and at nothing else, while process `pid` stands still.
+/// Files that are served by others are left out, since their server may be waiting for it.
+///
+/// # Errors
+/// If /proc cannot be read.
+pub fn standing(checkpoint: &Checkpoint, files: Files, pid: u32) -> Result<Findings> {
+    let mut findings = Findings::default();
+    let policy = Policy {
+        files,
+        purpose: Purpose::Live,
+    };
+    let local = checkpoint.files.iter();
+    let local = local.filter(|f| stillframe_linux::files::written::is_local(pid, f.device));
+    files::written(local, checkpoint, &Here::hasty()?, policy, &mut findings);
+    Ok(findings)
 }

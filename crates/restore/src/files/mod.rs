@@ -24,16 +24,20 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use stillframe_image::{
-    CheckpointId, DescriptorKind, FileContent, MappingKind, ProcessImage, WrittenFile,
+    Checkpoint, CheckpointId, DescriptorKind, FileContent, Gap, MappingKind, ProcessImage, SpaceId,
+    WrittenFile,
 };
-use stillframe_linux::files::written::Facts;
+use stillframe_linux::files::written::{self, Facts};
 use stillframe_store::Recording;
+
+const O_ACCMODE: u32 = 3;
 
 /// What happens to one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The content of then is written over what it is now, in the same file.
-    Rewrite(WrittenFile),
+    /// The content of then is written over what it is now, in the same file. It is opened at its path,
+    /// or at this one: a file without a name, which a live process has open.
+    Rewrite(WrittenFile, Option<PathBuf>),
     /// A file is made under its path: there is none, or another one, which then has no name any more.
     Make(WrittenFile),
     /// A copy is made at this path, for the process to use instead.
@@ -46,19 +50,69 @@ impl Step {
     /// The file.
     pub const fn file(&self) -> &WrittenFile {
         match self {
-            Self::Rewrite(f) | Self::Make(f) | Self::Copy(f, _) | Self::Remove(f) => f,
+            Self::Rewrite(f, _) | Self::Make(f) | Self::Copy(f, _) | Self::Remove(f) => f,
         }
     }
 
     /// What is done, in a word.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Rewrite(_) => "rewrite",
+            Self::Rewrite(..) => "rewrite",
             Self::Make(_) => "make",
             Self::Copy(..) => "copy",
             Self::Remove(_) => "remove",
         }
     }
+}
+
+/// A live process that goes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Live<'a> {
+    /// It.
+    pub pid: u32,
+    /// What it goes back to, with the others recorded then, which do not.
+    pub checkpoint: &'a Checkpoint,
+    /// Which of the checkpoint's processes it is.
+    pub space: SpaceId,
+}
+
+impl Live<'_> {
+    /// Whether another process of the checkpoint writes a file.
+    fn is_shared(&self, file: &WrittenFile) -> bool {
+        let others = self.checkpoint.processes.iter();
+        let mut others = others.filter(|p| p.id != self.space);
+        others.any(|p| {
+            let open = p.descriptors.open.iter().any(|d| {
+                d.kind == DescriptorKind::Regular
+                    && (d.inode, d.target.as_slice()) == (file.inode, &file.path)
+                    && matches!(d.flags & O_ACCMODE, 1 | 2)
+            });
+            let mut mapped = p.space.mappings.iter().filter(|m| m.shared && m.write);
+            open || mapped.any(|m| (m.device, m.inode) == (file.device, file.inode))
+        })
+    }
+
+    /// Whether nobody else was recorded, so that what was written since was written by it.
+    fn is_alone(&self) -> bool {
+        self.checkpoint.processes.len() == 1
+    }
+
+    /// A descriptor by which it has a file open that has no name.
+    fn descriptor_of(&self, file: &WrittenFile) -> Option<PathBuf> {
+        let list = std::fs::read_dir(format!("/proc/{}/fd", self.pid)).ok()?;
+        list.flatten().map(|entry| entry.path()).find(|path| {
+            let held = written::hold(path).and_then(Facts::of);
+            held.is_ok_and(|f| (f.device, f.inode) == (file.device, file.inode) && f.links == 0)
+        })
+    }
+}
+
+/// Whether what we write, and what others do who started us, goes to a file, too.
+fn is_our_stream(file: &WrittenFile) -> bool {
+    let is = |facts: stillframe_linux::Result<Facts>| {
+        facts.is_ok_and(|f| (f.device, f.inode) == (file.device, file.inode))
+    };
+    is(Facts::of(std::io::stdout())) || is(Facts::of(std::io::stderr()))
 }
 
 /// Files being put back.
@@ -73,6 +127,8 @@ pub struct Putting<'a> {
     instead: HashMap<((u32, u32), u64), (PathBuf, Facts)>,
     /// Directories made for copies, the outermost first.
     directories: Vec<PathBuf>,
+    /// What is left as it is although it was written.
+    left: Vec<Gap>,
 }
 
 /// Files whose birth lies so little before a checkpoint may have been made after it: the kernel's
@@ -94,12 +150,56 @@ impl<'a> Putting<'a> {
         files: Files,
         directory: &Path,
     ) -> Result<Self> {
+        Self::make_plan(recording, id, files, directory, None)
+    }
+
+    /// The same for a live process, while it stands still: what it has open it keeps open, and what
+    /// others of a tree write is left to them.
+    ///
+    /// # Errors
+    /// As [`Putting::plan`]; also if a file is served by somebody who may be waiting for the process.
+    pub fn plan_live(
+        recording: &'a Recording,
+        id: CheckpointId,
+        files: Files,
+        directory: &Path,
+        live: Live<'_>,
+    ) -> Result<Self> {
+        Self::make_plan(recording, id, files, directory, Some(live))
+    }
+
+    fn make_plan(
+        recording: &'a Recording,
+        id: CheckpointId,
+        files: Files,
+        directory: &Path,
+        live: Option<Live<'_>>,
+    ) -> Result<Self> {
         let wanted = recording.files(id)?;
         let mut steps = Vec::new();
+        let mut left = Vec::new();
         for file in &wanted {
-            steps.extend(step(file, files, directory)?);
+            match live.filter(|_| files == Files::Version) {
+                Some(live) if live.is_shared(file) => left.push(Gap {
+                    subject: name(&file.path),
+                    reason: "another process, which does not go back, writes it, too: it is left"
+                        .to_owned(),
+                }),
+                Some(_) if is_our_stream(file) => left.push(Gap {
+                    subject: name(&file.path),
+                    reason: "it is our standard output, too: it is left".to_owned(),
+                }),
+                Some(live) if !written::is_local(live.pid, file.device) => {
+                    return Err(Error::unsupported(
+                        name(&file.path),
+                        "its file system is served by others, who may be waiting for the process; \
+                         use --files ignore",
+                    ));
+                }
+                _ => steps.extend(step(file, files, directory, live)?),
+            }
         }
-        if files == Files::Version {
+        if files == Files::Version && live.is_none_or(|live| live.is_alone()) {
             steps.extend(
                 made_since(recording, id, &wanted)?
                     .into_iter()
@@ -114,12 +214,18 @@ impl<'a> Putting<'a> {
             made: Vec::new(),
             instead: HashMap::new(),
             directories: Vec::new(),
+            left,
         })
     }
 
     /// What is going to be done.
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// What is left as it is, although the processes write it.
+    pub fn left(&self) -> &[Gap] {
+        &self.left
     }
 
     /// Does it. On an error everything is as it was before.
@@ -131,7 +237,7 @@ impl<'a> Putting<'a> {
         let steps = std::mem::take(&mut self.steps);
         // Damage must be met before anything is changed.
         for step in &steps {
-            if let Step::Rewrite(file) | Step::Make(file) | Step::Copy(file, _) = step
+            if let Step::Rewrite(file, _) | Step::Make(file) | Step::Copy(file, _) = step
                 && let Some(content) = Content::of(self.recording, self.id, file)
             {
                 content.check()?;
@@ -154,13 +260,17 @@ impl<'a> Putting<'a> {
 
     fn take(&mut self, step: &Step) -> Result<()> {
         match step {
-            Step::Rewrite(file) => {
+            Step::Rewrite(file, at) => {
                 let content = self.content(file)?;
-                place::rewrite(file, &content, &mut self.changed)
+                place::rewrite(file, at.as_deref(), &content, &mut self.changed)
             }
             Step::Make(file) => {
                 let content = self.content(file)?;
-                self.made.push(place::make(file, &content)?);
+                let (made, facts) = place::make(file, &content)?;
+                self.made.push(made);
+                let path = Path::new(OsStr::from_bytes(&file.path)).to_path_buf();
+                let key = (file.device, file.inode);
+                self.instead.insert(key, (path, facts));
                 Ok(())
             }
             Step::Remove(file) => {
@@ -240,7 +350,9 @@ impl<'a> Putting<'a> {
 
     /// The processes have their files: what was done is final. Copies of files without a name lose
     /// theirs.
-    pub fn finish(mut self) {
+    pub fn finish(&mut self) {
+        self.changed.clear();
+        self.directories.clear();
         for step in &self.steps {
             if let Step::Copy(file, to) = step
                 && file.links == 0
@@ -256,7 +368,12 @@ impl<'a> Putting<'a> {
 }
 
 /// What to do with one file; nothing if it is what it was or is to be left alone.
-fn step(file: &WrittenFile, files: Files, directory: &Path) -> Result<Option<Step>> {
+fn step(
+    file: &WrittenFile,
+    files: Files,
+    directory: &Path,
+    live: Option<Live<'_>>,
+) -> Result<Option<Step>> {
     let kept = matches!(file.content, FileContent::Kept { .. });
     let now = Facts::named(Path::new(OsStr::from_bytes(&file.path))).ok();
     let same_file = now.is_some_and(|n| {
@@ -275,6 +392,17 @@ fn step(file: &WrittenFile, files: Files, directory: &Path) -> Result<Option<Ste
         Err(Error::unsupported(name(&file.path), why))
     };
     if file.links == 0 {
+        // A live process that still has it open keeps it.
+        if file.open
+            && let Some(live) = live
+            && let Some(at) = live.descriptor_of(file)
+        {
+            return match (files, kept) {
+                (Files::Version, true) => Ok(Some(Step::Rewrite(file.clone(), Some(at)))),
+                (Files::Version, false) => refused(),
+                _ => Ok(None),
+            };
+        }
         // It had no name: nothing of the user's is touched by making a copy, whatever the policy.
         return match (file.open, kept) {
             (true, true) => Ok(Some(Step::Copy(file.clone(), beside(file, directory)))),
@@ -286,7 +414,7 @@ fn step(file: &WrittenFile, files: Files, directory: &Path) -> Result<Option<Ste
         Files::Ignore | Files::Check => Ok(None),
         Files::Version if unchanged => Ok(None),
         Files::Version if !kept => refused(),
-        Files::Version if same_file => Ok(Some(Step::Rewrite(file.clone()))),
+        Files::Version if same_file => Ok(Some(Step::Rewrite(file.clone(), None))),
         Files::Version => Ok(Some(Step::Make(file.clone()))),
         Files::Private if !file.open => Ok(None),
         Files::Private if kept || unchanged => {

@@ -49,14 +49,16 @@ fn path_of(file: &WrittenFile) -> &Path {
     Path::new(OsStr::from_bytes(&file.path))
 }
 
-/// Writes the content over what the file is now. Only pages that differ are written.
+/// Writes the content over what the file is now, opened `at` another path than its own if that is
+/// given. Only pages that differ are written.
 pub(super) fn rewrite(
     wanted: &WrittenFile,
+    at: Option<&Path>,
     content: &Content<'_>,
     changed: &mut Vec<Changed>,
 ) -> Result<()> {
     let path = path_of(wanted);
-    let held = written::hold(path)?;
+    let held = written::hold(at.unwrap_or(path))?;
     let facts = Facts::of(&held)?;
     if (facts.device, facts.inode) != (wanted.device, wanted.inode) {
         return Err(Error::unsupported(
@@ -243,14 +245,18 @@ fn finish(file: &File, wanted: &WrittenFile, path: &Path) -> Result<Facts> {
     Ok(Facts::of(file)?)
 }
 
-/// Makes the file under its name. What has that name is put aside, and goes when all is done.
-pub(super) fn make(wanted: &WrittenFile, content: &Content<'_>) -> Result<Made> {
+/// Makes the file under its name; what it is then. What has that name is put aside, and goes when all
+/// is done.
+pub(super) fn make(wanted: &WrittenFile, content: &Content<'_>) -> Result<(Made, Facts)> {
     let path = path_of(wanted);
     let new = hidden(path, "new");
-    if let Err(error) = fresh(&new, wanted, content) {
-        let _ = std::fs::remove_file(&new);
-        return Err(error);
-    }
+    let facts = match fresh(&new, wanted, content) {
+        Ok(facts) => facts,
+        Err(error) => {
+            let _ = std::fs::remove_file(&new);
+            return Err(error);
+        }
+    };
     let mut made = Made {
         path: path.into(),
         aside: None,
@@ -263,7 +269,7 @@ pub(super) fn make(wanted: &WrittenFile, content: &Content<'_>) -> Result<Made> 
     match placed {
         Ok(()) => {
             made.here = true;
-            Ok(made)
+            Ok((made, facts))
         }
         Err(error) => made.undo().and(Err(error)),
     }

@@ -18,7 +18,7 @@ use rustix::fs::SeekFrom;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use stillframe_image::objects::detail::{self, Lock, LockSort};
-use stillframe_image::objects::{Opened, Role, State, Terminal};
+use stillframe_image::objects::{Opened, Role, State, Terminal, address};
 use stillframe_image::{
     Checkpoint, Descriptor, DescriptorKind, Descriptors, Gap, ProcessImage, SpaceId,
 };
@@ -310,11 +310,12 @@ pub fn put_back(
     if let Some(closed) = closed.as_deref_mut() {
         closed.shares.clone_from(&shares);
     }
+    let used = used_since(remote, &now, wanted);
     let kept = Descriptors {
         open: now
             .open
             .iter()
-            .filter(|d| !broken.contains(&d.fd))
+            .filter(|d| !broken.contains(&d.fd) && !used.contains(&d.inode))
             .cloned()
             .collect(),
     };
@@ -424,6 +425,33 @@ fn leave(steps: &mut Vec<Step>, wanted: &ProcessImage, foreign: &[u32], gaps: &m
         }
         _ => true,
     });
+}
+
+/// Inodes of stream sockets that were neither bound nor connected then, and are now: that cannot be
+/// undone, so such a one is made anew.
+fn used_since(remote: &Remote, now: &Descriptors, wanted: &ProcessImage) -> HashSet<u64> {
+    let mut used = HashSet::new();
+    for (description, then) in described(wanted) {
+        let Some(State::Socket(socket)) = wanted.objects.object(description).map(|o| &o.state)
+        else {
+            continue;
+        };
+        let fresh = socket.role == Role::Idle && !address::is_bound(&socket.local);
+        let held = now.open.iter().find(|d| same_object(d, then));
+        if let Some(held) = held
+            && fresh
+            && socket.kind == SOCK_STREAM
+            && let Ok(own) = remote.take_fd(held.fd)
+        {
+            let mut found = socket.clone();
+            if socket::role(&own, held.inode, &mut found).is_ok()
+                && (found.role != Role::Idle || address::is_bound(&found.local))
+            {
+                used.insert(held.inode);
+            }
+        }
+    }
+    used
 }
 
 /// Pipes that still exist are not made anew: their ends are opened again.

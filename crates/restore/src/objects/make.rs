@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use stillframe_image::objects::detail::{self, LockSort};
-use stillframe_image::objects::{Role, Socket, State};
+use stillframe_image::objects::{Role, Socket, State, address};
 use stillframe_image::{Descriptor, DescriptorKind, Gap};
 use stillframe_linux::objects::{self, pipe, socket, terminal, timer, watch};
 
@@ -297,7 +297,7 @@ impl Shared {
             || socket.role == Role::Idle
         {
             let fd = socket::make(socket).map_err(step("socket"))?;
-            if !socket.local.is_empty() {
+            if address::is_bound(&socket.local) {
                 bind(&fd, wanted, socket)?;
             }
             if let Role::Listening(backlog) = socket.role {
@@ -333,7 +333,7 @@ impl Shared {
         }
         if !stream && !socket.peer.is_empty() {
             let fd = socket::make(socket).map_err(step("socket"))?;
-            if !socket.local.is_empty() {
+            if address::is_bound(&socket.local) {
                 bind(&fd, wanted, socket)?;
             }
             connect(&fd, number, socket, gaps);
@@ -403,7 +403,7 @@ fn bind(fd: &OwnedFd, wanted: &Wanted, socket: &Socket) -> Result<()> {
 
 /// An address in words.
 pub(super) fn show_address(address: &[u8]) -> String {
-    stillframe_image::objects::address::show(address)
+    address::show(address)
 }
 
 /// What all sorts have: status flags and locks. The owner of its signals is set inside the process.

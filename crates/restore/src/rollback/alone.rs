@@ -3,7 +3,8 @@
 use super::ahead::Ahead;
 use super::pages;
 use super::{
-    Differing, Done, Error, Moment, Options, check_identity, foreign_memory, next_asked, roll_back,
+    Beside, Differing, Done, Error, FilesToo, Moment, Options, check_identity, foreign_memory,
+    next_asked, roll_back,
 };
 use crate::objects;
 use std::time::{Duration, Instant};
@@ -35,6 +36,7 @@ pub fn roll_back_alone(
     id: CheckpointId,
     space: SpaceId,
     options: Options,
+    files: FilesToo,
     then: Then,
 ) -> Result<Done, Error> {
     let checkpoint = recording.checkpoint(id)?;
@@ -65,9 +67,17 @@ pub fn roll_back_alone(
         at: id,
         bytes: &bytes,
     };
+    let beside = Beside {
+        recording,
+        checkpoint: &checkpoint,
+        id,
+        space,
+        how: files,
+    };
     let mut done = roll_back(
         &mut halt,
         to,
+        beside,
         Differing::Find(&mut |_| pages::candidates(pid, &memory)),
         options,
     );

@@ -7,7 +7,7 @@
 //!
 //! How they talk is in [`stillframe_store::talk`]. Both ends bound how long they wait.
 
-use super::{Done, Error};
+use super::{Done, Error, FilesToo};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -36,6 +36,8 @@ pub struct Request {
     pub paranoid: bool,
     /// Leave it stopped.
     pub stay: bool,
+    /// What is done with files that it writes.
+    pub files: FilesToo,
 }
 
 /// What was done.
@@ -57,6 +59,8 @@ pub struct Summary {
     pub gaps: Vec<(String, String)>,
     /// Pages compared, if asked to.
     pub compared: Option<u64>,
+    /// Files put back.
+    pub files: u64,
 }
 
 impl Summary {
@@ -72,6 +76,7 @@ impl Summary {
             took_ns: u64::try_from(done.took.as_nanos()).unwrap_or(u64::MAX),
             gaps: done.gaps.iter().take(100).map(gap).collect(),
             compared: done.verified.as_ref().map(|v| v.pages),
+            files: done.files as u64,
         }
     }
 }
@@ -182,6 +187,10 @@ mod tests {
             to: 42,
             paranoid: true,
             stay: false,
+            files: FilesToo {
+                policy: crate::check::Files::Version,
+                agreed: true,
+            },
         };
         assert!(ask(dir.path(), &request).unwrap().is_none());
         let listener = Listener::start(dir.path()).unwrap();

@@ -4,16 +4,17 @@
 //! back, and nothing else. Order of steps:
 //!
 //! 0. *Read ahead*, while the process still runs: contents of pages ([`ahead`]).
-//! 1. *Look*. Is it the recorded process, can it become what it was, and what differs? Nothing is
+//! 1. *Files* that it writes are compared, and put back if that was asked for ([`beside`]).
+//! 2. *Look*. Is it the recorded process, can it become what it was, and what differs? Nothing is
 //!    changed, and a refusal leaves the process running.
-//! 2. *Hold*. Every thread has a SIGSTOP queued for it alone, and the one in which calls are made
+//! 3. *Hold*. Every thread has a SIGSTOP queued for it alone, and the one in which calls are made
 //!    stands at instructions of ours that stop the process ([`holder`]). From here on, if we are
 //!    killed, the process does not run on half changed: it stands stopped, and can be rolled back
 //!    again.
-//! 3. *Change*. Threads that began since end; mappings; pages; descriptors; process-wide state;
+//! 4. *Change*. Threads that began since end; mappings; pages; descriptors; process-wide state;
 //!    threads that ended since begin again; registers last.
-//! 4. *Verify*, if asked to, before the first instruction.
-//! 5. *Let go*.
+//! 5. *Verify*, if asked to, before the first instruction.
+//! 6. *Let go*.
 //!
 //! If a step fails, the same steps are taken towards the present, whose pages are at hand, and the
 //! process is left stopped for whoever looks after it.
@@ -21,6 +22,7 @@
 pub mod ahead;
 pub mod alone;
 pub mod ask;
+mod beside;
 mod error;
 mod holder;
 mod identity;
@@ -29,11 +31,13 @@ pub mod layout;
 mod now;
 pub mod pages;
 
+pub use beside::{Beside, FilesToo};
 pub use error::Error;
 pub use identity::check as check_identity;
 pub use kept::Kept;
 pub use now::Mappings;
 
+use crate::files::Putting;
 use crate::objects::{self, Closed, Policy, Shared, Stdio, Way};
 use crate::process;
 use crate::threads::{self, Guard, Tids};
@@ -130,6 +134,8 @@ pub struct Done {
     pub gaps: Vec<Gap>,
     /// What [`Options::paranoid`] compared.
     pub verified: Option<Verified>,
+    /// Files put back.
+    pub files: usize,
 }
 
 /// Which pages may differ: known, or to be found.
@@ -151,10 +157,50 @@ pub enum Differing<'a> {
 pub fn roll_back(
     halt: &mut Halt<'_>,
     to: Moment<'_>,
+    beside: Beside<'_>,
     differing: Differing<'_>,
     mut options: Options,
 ) -> Result<Done, Error> {
     let begun = Instant::now();
+    let Some(mut putting) = beside.plan(halt.pid())? else {
+        return put_process_back(halt, to, differing, options, None, begun);
+    };
+    if let Err(error) = putting.apply() {
+        return Err(Error::Refused(error.to_string()));
+    }
+    let mut image = to.image.clone();
+    putting.redirect(&mut image);
+    let to = Moment {
+        image: &image,
+        ..to
+    };
+    let done = put_process_back(halt, to, differing, options, Some(&mut putting), begun);
+    match done {
+        Ok(mut done) => {
+            done.files = putting.steps().len();
+            done.gaps.extend(putting.left().iter().cloned());
+            Ok(done)
+        }
+        // A refusal; after the first step it was done already.
+        Err(error) => match putting.undo() {
+            Ok(()) => Err(error),
+            Err(second) => Err(Error::Mixed {
+                step: error.to_string(),
+                undo: second.to_string(),
+            }),
+        },
+    }
+}
+
+/// [`roll_back`] without the files; `files` are taken forward again if a step fails.
+fn put_process_back(
+    halt: &mut Halt<'_>,
+    to: Moment<'_>,
+    differing: Differing<'_>,
+    options: Options,
+    files: Option<&mut Putting<'_>>,
+    begun: Instant,
+) -> Result<Done, Error> {
     let mut present = now::read(halt)?;
     let list = std::mem::take(&mut present.space.mappings);
     let mut replaced = Replaced::default();
@@ -222,7 +268,9 @@ pub fn roll_back(
             closed,
             foreign,
         };
-        let back = put_back(&mut remote, halt, &mut holder, &present, kept);
+        // Before what is mapped of them.
+        let forward = files.map_or(Ok(()), Putting::undo).map_err(Error::from);
+        let back = put_back(&mut remote, halt, &mut holder, &present, kept).and(forward);
         let stopped = match back {
             Ok(()) => close(remote, halt, &mut holder),
             Err(e) => Err(e),
@@ -238,6 +286,9 @@ pub fn roll_back(
                 undo: undo.to_string(),
             },
         });
+    }
+    if let Some(files) = files {
+        files.finish();
     }
     close(remote, halt, &mut holder)?;
     done.took = begun.elapsed();

@@ -8,16 +8,18 @@ mod outside;
 mod policy;
 
 use super::capture;
-use crate::args::SuperviseArgs;
+use crate::args::rollback::LiveFiles;
+use crate::args::{FILES_BUDGET, SuperviseArgs};
 use crate::exit::{Code, fail, of_outcome};
 use health::Health;
 use outside::{Outside, What};
 use policy::{Fault, Policy, Sentence};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use stillframe_capture::{Ailment, Case, Keeper, Remedy};
+use stillframe_capture::{Ailment, Case, FilesPolicy, Keeper, Remedy};
 use stillframe_linux::launch::Launch;
 use stillframe_linux::signals::Interrupts;
+use stillframe_restore::rollback::FilesToo;
 use stillframe_restore::rollback::ask::Summary;
 
 /// The newest part that is kept if nothing else was said.
@@ -36,6 +38,7 @@ pub fn run(args: SuperviseArgs) -> anyhow::Result<u8> {
     if args.capture.keep.is_none() {
         options.keep.time = Some(KEEP);
     }
+    let files = files_back(&args, &mut options.files)?;
     capture::check_output(&options)?;
     let interrupts = Interrupts::new()?;
     let outside = Outside::open(&args, &options.output)?;
@@ -56,6 +59,7 @@ pub fn run(args: SuperviseArgs) -> anyhow::Result<u8> {
         }),
         outside,
         on_error_return: args.on_error_return,
+        files,
         pid: 0,
         to: None,
     };
@@ -71,11 +75,35 @@ pub fn run(args: SuperviseArgs) -> anyhow::Result<u8> {
     Ok(of_outcome(ended))
 }
 
+/// What is done with files when the program is taken back, and what has to be recorded of them for it.
+fn files_back(args: &SuperviseArgs, recorded: &mut FilesPolicy) -> anyhow::Result<FilesToo> {
+    if args.files_back == LiveFiles::Version {
+        if !args.yes {
+            let why = "--files-back version writes over files of the program; agree with --yes";
+            return Err(fail(Code::Usage, why));
+        }
+        if *recorded == FilesPolicy::Check {
+            *recorded = FilesPolicy::Version {
+                budget: FILES_BUDGET,
+            };
+        }
+    }
+    if args.files_back != LiveFiles::Ignore && *recorded == FilesPolicy::Ignore {
+        let why = "--files-back needs files to be recorded; leave out --files ignore";
+        return Err(fail(Code::Usage, why));
+    }
+    Ok(FilesToo {
+        policy: args.files_back.into(),
+        agreed: args.yes,
+    })
+}
+
 struct Supervisor {
     policy: Policy,
     health: Option<Health>,
     outside: Outside,
     on_error_return: bool,
+    files: FilesToo,
     pid: u32,
     to: Option<u64>,
 }
@@ -119,6 +147,7 @@ impl Keeper for Supervisor {
                 Remedy::GoBack {
                     to,
                     break_input: self.on_error_return,
+                    files: self.files,
                 }
             }
             Sentence::GiveUp(why) => {
@@ -141,8 +170,12 @@ impl Keeper for Supervisor {
         match outcome {
             Ok((summary, took)) => {
                 self.outside.back(took, summary.pages);
+                let files = match summary.files {
+                    0 => String::new(),
+                    files => format!(", {files} files"),
+                };
                 let text = format!(
-                    "{} pages in {:.1} ms",
+                    "{} pages{files} in {:.1} ms",
                     summary.pages,
                     took.as_secs_f64() * 1e3
                 );

@@ -138,9 +138,18 @@ pub(super) fn failing(_: &Length) -> Result<Outcome> {
     };
     let dir = place::scratch()?;
     let target = place::target("rollback_state.c")?;
-    let mut run = Running::start(&mut command(target, &[] as &[&str]), dir.path())?;
+    let (kept, gone) = (dir.path().join("kept"), dir.path().join("gone"));
+    let mut run = Running::start(&mut command(target, &[&kept, &gone]), dir.path())?;
     let pid = run.ready()?;
-    let rec = record(dir.path(), pid, 3)?;
+    let rec = still::fresh(dir.path(), "run.still");
+    let options = ["--hz", "50", "--count", "3", "--files", "version"];
+    let mut recorder = still::attach(dir.path(), &options, &rec, pid)?;
+    still::ended_with(&mut recorder, 0, process::PATIENCE)?;
+    let files = || (std::fs::read(&kept).ok(), std::fs::read(&gone).ok());
+    let (first, later) = (
+        (Some(b"first".to_vec()), Some(b"first".to_vec())),
+        (Some(b"second".to_vec()), None),
+    );
     second(&mut run, pid)?;
     let limit = |to: &str| -> Result<()> {
         let args = ["--pid", &pid.to_string(), &format!("--as={to}:")];
@@ -150,8 +159,12 @@ pub(super) fn failing(_: &Length) -> Result<Outcome> {
     };
     // What it unmapped does not fit any more.
     limit("33554432")?;
-    let args = [
+    ensure!(files() == later, "its files are {:?}", files());
+    let args: [std::ffi::OsString; 6] = [
         "rollback".into(),
+        "--files".into(),
+        "version".into(),
+        "--yes".into(),
         pid.to_string().into(),
         still::moment(&rec, "0"),
     ];
@@ -162,14 +175,18 @@ pub(super) fn failing(_: &Length) -> Result<Outcome> {
     );
     wait_for("it stands", || process::state_of(pid) == Some('T'))?;
     ensure!(phase(pid) == "second", "it is {}", phase(pid));
+    ensure!(files() == later, "its files are {:?} now", files());
     limit("unlimited")?;
     process::signal(pid, Signal::CONT)?;
     wait_for("it goes on", || process::state_of(pid) != Some('T'))?;
     process::left_alone(pid)?;
     std::thread::sleep(Duration::from_millis(20));
     // And it can still go back, and come here again.
-    back(dir.path(), pid, &rec, "0")?;
+    let (status, _, err) = still::run(dir.path(), &args)?;
+    ensure!(status.success(), "{status}: {}", still::tail(&err));
+    ensure!(files() == first, "its files are {:?} then", files());
     second(&mut run, pid)?;
+    ensure!(files() == later, "its files are {:?} again", files());
     run.finish()?;
     passed("")
 }
