@@ -41,7 +41,9 @@ pub fn is_bound(address: &[u8]) -> bool {
         None => false,
         Some((family, rest)) => {
             let family = u16::from_ne_bytes([family[0], family[1]]);
-            !(matches!(family, 2 | 10) && rest.iter().take(2).all(|b| *b == 0)) && !rest.is_empty()
+            let internet = matches!(family, 2 | 10);
+            let port = rest.iter().take(2).any(|b| *b != 0);
+            !rest.is_empty() && (port || !internet)
         }
     }
 }

@@ -332,7 +332,7 @@ fn a_timer_that_is_due_is_not_taken_for_one_that_is_not_set() {
     };
     assert_eq!(read(&mut fds).value_ns, 0);
     let mut lost = 0;
-    for round in 0..2000 {
+    for round in 0..500 {
         let set = TimerFd {
             value_ns: 20_000 + round % 50 * 1000,
             interval_ns: 3_000_000,

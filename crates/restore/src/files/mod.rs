@@ -19,7 +19,7 @@ pub use content::Content;
 use crate::check::Files;
 use crate::error::{Error, Result};
 use place::{Changed, Made};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -176,6 +176,11 @@ impl<'a> Putting<'a> {
         live: Option<Live<'_>>,
     ) -> Result<Self> {
         let wanted = recording.files(id)?;
+        let wall = wall_of(recording, id);
+        let mapped = match live {
+            Some(live) => mapped(live.checkpoint),
+            None => mapped(&recording.checkpoint(id)?),
+        };
         let mut steps = Vec::new();
         let mut left = Vec::new();
         for file in &wanted {
@@ -196,7 +201,13 @@ impl<'a> Putting<'a> {
                          use --files ignore",
                     ));
                 }
-                _ => steps.extend(step(file, files, directory, live)?),
+                _ => {
+                    // Stores to mapped memory do not change the time at once, and what is written
+                    // within a tick of the clock may not either.
+                    let settled =
+                        file.modified_ns < wall && !mapped.contains(&(file.device, file.inode));
+                    steps.extend(step(file, settled, files, directory, live)?);
+                }
             }
         }
         if files == Files::Version && live.is_none_or(|live| live.is_alone()) {
@@ -367,9 +378,26 @@ impl<'a> Putting<'a> {
     }
 }
 
-/// What to do with one file; nothing if it is what it was or is to be left alone.
+/// Files that processes of a checkpoint have mapped to write them.
+fn mapped(checkpoint: &Checkpoint) -> HashSet<((u32, u32), u64)> {
+    let mappings = checkpoint.processes.iter().flat_map(|p| &p.space.mappings);
+    let written = mappings.filter(|m| m.shared && m.write && m.kind == MappingKind::File);
+    written.map(|m| (m.device, m.inode)).collect()
+}
+
+/// When a checkpoint was taken, by the clock of files, and a tick of that before; ns since the epoch.
+fn wall_of(recording: &Recording, id: CheckpointId) -> i64 {
+    let wall = recording.row(id).map_or(u64::MAX, |r| r.tick.wall_ns);
+    i64::try_from(wall)
+        .unwrap_or(i64::MAX)
+        .saturating_sub(COARSE_NS)
+}
+
+/// What to do with one file; nothing if it is what it was or is to be left alone. `settled`: that its
+/// size and times are those of then says that its content is.
 fn step(
     file: &WrittenFile,
+    settled: bool,
     files: Files,
     directory: &Path,
     live: Option<Live<'_>>,
@@ -379,7 +407,9 @@ fn step(
     let same_file = now.is_some_and(|n| {
         (n.device, n.inode) == (file.device, file.inode) && n.born_ns == file.born_ns
     });
-    let unchanged = same_file
+    // Of what is not kept nothing better is known.
+    let unchanged = (settled || !kept)
+        && same_file
         && now.is_some_and(|n| {
             (n.size, n.modified_ns, n.changed_ns) == (file.size, file.modified_ns, file.changed_ns)
         });
@@ -455,10 +485,7 @@ fn made_since(
     id: CheckpointId,
     wanted: &[WrittenFile],
 ) -> Result<Vec<WrittenFile>> {
-    let wall = recording.row(id).map_or(u64::MAX, |r| r.tick.wall_ns);
-    let wall = i64::try_from(wall)
-        .unwrap_or(i64::MAX)
-        .saturating_sub(COARSE_NS);
+    let wall = wall_of(recording, id);
     let mut found: Vec<WrittenFile> = Vec::new();
     for file in recording.files_after(id)? {
         let known = |f: &&WrittenFile| f.path == file.path || f.space == file.space;

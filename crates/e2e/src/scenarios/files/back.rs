@@ -39,8 +39,10 @@ fn back(dir: &Path, pid: u32, rec: &Path, to: u64) -> Result<Option<Said>> {
     args.push(pid.to_string().into());
     args.push(still::moment(rec, &to.to_string()));
     let (status, out, err) = still::run(dir, &args)?;
-    // What was written while it was read in the stop cannot be put back, and is said.
-    if status.code() == Some(3) && !process::alive(pid) {
+    // It came to its end meanwhile, and its recorder with it.
+    let ending = ["is gone", "is ending", "asking the recorder"];
+    if !status.success() && ending.iter().any(|what| err.contains(what)) {
+        wait_for("its end", || !process::alive(pid))?;
         return Ok(None);
     }
     ensure!(status.success(), "to {to}: {status}: {}", still::tail(&err));
@@ -309,8 +311,8 @@ pub(super) fn sqlite(length: &Length) -> Result<Outcome> {
             let child = || {
                 let path = format!("/proc/{0}/task/{0}/children", again.pid());
                 let text = std::fs::read_to_string(path).unwrap_or_default();
-                let pids = text.split_whitespace().filter_map(|p| p.parse().ok());
-                pids.last()
+                let mut pids = text.split_whitespace().filter_map(|p| p.parse().ok());
+                pids.next_back()
                     .filter(|pid| process::state_of(*pid) == Some('T'))
             };
             wait_for("the new process stands", || child().is_some())?;
