@@ -195,20 +195,35 @@ fn http(length: &Length) -> Result<Outcome> {
     let mean = served.figure("recovery_seconds_total")? / count * 1e3;
     let most = served.figure("recovery_seconds_max")? * 1e3;
     let log = std::fs::read_to_string(&served.log)?;
+    let mut took = times_back(&log)?;
     ensure!(
-        log.lines()
-            .filter(|l| l.contains(r#""event":"back""#))
-            .count() as f64
-            == count,
+        took.len() as f64 == count,
         "the log tells another story: {log}"
     );
+    took.sort_by(f64::total_cmp);
+    let at = |percent: usize| took[(took.len() - 1) * percent / 100];
     served.end(dir.path())?;
     passed(format!(
-        "crashes {crashes} other requests {} none lost; fault to service ms mean {mean:.1} max \
-         {most:.1}; longest request ms {:.1}",
+        "crashes {crashes} rollbacks {count} other requests {} none lost; fault to service ms mean \
+         {mean:.1} p50 {:.1} p99 {:.1} max {most:.1}; longest request ms {:.1}",
         good.load(Ordering::Relaxed),
+        at(50),
+        at(99),
         longest.load(Ordering::Relaxed) as f64 / 1e3
     ))
+}
+
+/// How long each way back took, from fault to service, as the log has it: milliseconds.
+fn times_back(log: &str) -> Result<Vec<f64>> {
+    let mut all = Vec::new();
+    for line in log.lines() {
+        let event: serde_json::Value = serde_json::from_str(line)?;
+        if event["event"] == "back" {
+            let ms = event["took_ms"].as_f64();
+            all.push(ms.with_context(|| format!("no time: {line}"))?);
+        }
+    }
+    Ok(all)
 }
 
 /// A request on a connection that stays.

@@ -127,6 +127,9 @@ struct Line<'a> {
     pid: u32,
     checkpoint: Option<u64>,
     reason: &'a str,
+    /// From fault to service, if it was taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    took_ms: Option<f64>,
 }
 
 /// All of it.
@@ -138,6 +141,8 @@ pub struct Outside {
     hooks: Vec<Child>,
     figures: Arc<Mutex<Figures>>,
     file: Option<PathBuf>,
+    /// How long the last way back took.
+    took: Option<Duration>,
 }
 
 impl Outside {
@@ -170,6 +175,7 @@ impl Outside {
             hooks: Vec::new(),
             figures,
             file,
+            took: None,
         };
         if let Some(path) = &this.file {
             replace(path, &this.figures().text())
@@ -184,6 +190,7 @@ impl Outside {
 
     /// It was taken back, `took` after the fault.
     pub fn back(&mut self, took: Duration, pages: u64) {
+        self.took = Some(took);
         let mut figures = self.figures();
         figures.seconds += took.as_secs_f64();
         figures.longest = figures.longest.max(took.as_secs_f64());
@@ -231,6 +238,10 @@ impl Outside {
                 pid,
                 checkpoint,
                 reason,
+                took_ms: (what == What::Back)
+                    .then(|| self.took.take())
+                    .flatten()
+                    .map(|took| took.as_secs_f64() * 1e3),
             };
             if let Ok(mut text) = serde_json::to_string(&line) {
                 text.push('\n');
