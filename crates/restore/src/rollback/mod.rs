@@ -159,7 +159,7 @@ pub fn roll_back(
     to: Moment<'_>,
     beside: Beside<'_>,
     differing: Differing<'_>,
-    mut options: Options,
+    options: Options,
 ) -> Result<Done, Error> {
     let begun = Instant::now();
     let Some(mut putting) = beside.plan(halt.pid())? else {
@@ -197,7 +197,7 @@ fn put_process_back(
     halt: &mut Halt<'_>,
     to: Moment<'_>,
     differing: Differing<'_>,
-    options: Options,
+    mut options: Options,
     files: Option<&mut Putting<'_>>,
     begun: Instant,
 ) -> Result<Done, Error> {

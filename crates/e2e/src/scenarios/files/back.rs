@@ -54,7 +54,7 @@ fn back(dir: &Path, pid: u32, rec: &Path, to: u64) -> Result<Option<Said>> {
     ))
 }
 
-/// Every file that the recording has of a moment, by path, and those without a name by descriptor.
+/// Every file that the recording has of a moment and that has a name, by path.
 fn held(dir: &Path, rec: &Path, id: u64) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut all = BTreeMap::new();
     for file in show(dir, rec, id)? {
@@ -71,7 +71,9 @@ fn held(dir: &Path, rec: &Path, id: u64) -> Result<BTreeMap<String, Vec<u8>>> {
 
 /// Compares the files there are with those of a moment; how many were.
 fn equal(dir: &Path, work: &Path, rec: &Path, id: u64) -> Result<u64> {
-    let then = held(dir, rec, id)?;
+    let mut then = held(dir, rec, id)?;
+    // Standard output is the recorder's, too, and left.
+    then.retain(|path, _| Path::new(path).starts_with(work));
     for (path, bytes) in &then {
         let now = std::fs::read(path).with_context(|| format!("{path} at {id}"))?;
         ensure!(
