@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+/// Longest that one command may take.
+pub const PATIENCE: Duration = Duration::from_secs(600);
+
 /// A child that is killed on drop.
 #[derive(Debug)]
 pub struct Running {

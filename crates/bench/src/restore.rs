@@ -4,15 +4,18 @@
 //! stopped before its first instruction, again and again. Two times count: how long the restoring
 //! itself took, as the command tells it, and the command from its start to its end, which is what a
 //! user waits. Memory is there as a whole by then, lazily or not. CRIU, where it is installed and works, dumps and
-//! restores the same process.
+//! restores the same process. What going back in place costs is measured by [`rollback`].
+
+mod rollback;
 
 use crate::args::RestoreBench;
 use crate::marks::{Mark, mark};
-use crate::process::{Running, program, tail, wait_for};
+use crate::process::{PATIENCE, Running, program, tail, wait_for};
 use crate::recorder::wall_ns;
 use crate::report::{self, Absent, Machine};
 use crate::stats::Spread;
 use anyhow::{Context as _, Result, bail, ensure};
+use rollback::Rollbacks;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use serde_json::Value;
@@ -20,10 +23,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-/// Longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(600);
+use std::time::Instant;
 
 const EAGERLY: &str = "still restore";
 const LAZILY: &str = "still restore --lazy";
@@ -47,6 +47,7 @@ struct Report {
     started_wall_ns: u64,
     seconds: f64,
     cases: Vec<Case>,
+    rollbacks: Rollbacks,
     marks: Vec<Mark>,
     skipped: Vec<Absent>,
 }
@@ -112,12 +113,16 @@ pub fn run(args: &RestoreBench) -> Result<()> {
             why: why.to_owned(),
         });
     }
+    say(&format!("rolling back {} times", args.rounds));
+    let scratch = tempfile::tempdir()?;
+    let rollbacks = rollback::measure(args.rounds, scratch.path())?;
     let report = Report {
         machine,
         started_wall_ns,
         seconds: begun.elapsed().as_secs_f64(),
-        marks: judge(&cases),
+        marks: judge(&cases, &rollbacks),
         cases,
+        rollbacks,
         skipped,
     };
     report::publish(&report, &report.text()?, args.json.as_deref())
@@ -128,10 +133,11 @@ fn us() -> Result<PathBuf> {
 }
 
 /// A process of this size, waiting at its standard input.
-fn subject(mib: u32) -> Result<Running> {
+fn subject(mib: u32, how: &[&str]) -> Result<Running> {
     let mut command = Command::new(us()?);
     command
         .args(["bench", "target", "random", "--mib", &mib.to_string()])
+        .args(how)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
@@ -144,7 +150,7 @@ fn subject(mib: u32) -> Result<Running> {
 }
 
 fn record(mib: u32, dir: &Path) -> Result<PathBuf> {
-    let subject = subject(mib)?;
+    let subject = subject(mib, &[])?;
     let (recording, errors) = (dir.join("bench.still"), dir.join("record.err"));
     let mut command = Command::new(us()?);
     command
@@ -234,7 +240,7 @@ fn criu(mib: u32, rounds: u32, dir: &Path) -> Result<Case> {
         );
         Ok(took)
     };
-    let subject = subject(mib)?;
+    let subject = subject(mib, &[])?;
     let pid = subject.pid();
     run(&["dump", "--tree", &pid.to_string()])?;
     drop(subject);
@@ -252,7 +258,7 @@ fn criu(mib: u32, rounds: u32, dir: &Path) -> Result<Case> {
     })
 }
 
-fn judge(cases: &[Case]) -> Vec<Mark> {
+fn judge(cases: &[Case], rollbacks: &Rollbacks) -> Vec<Mark> {
     let find = |how: &str| cases.iter().find(|c| c.how == how && c.mib == 1024);
     let lazy = find(LAZILY).and_then(|c| c.ready_ms);
     let ratio = lazy.zip(find("criu restore")).map(|(ours, criu)| {
@@ -266,6 +272,10 @@ fn judge(cases: &[Case]) -> Vec<Mark> {
             lazy.map(|s| (format!("{:.1} ms", s.median), s.median <= 30.0)),
         ),
         mark("sooner than criu restore, 1 GiB", ">= 10 times", ratio),
+        mark("rollback of 1,000 pages", "<= 5 ms", {
+            let ms = rollbacks.stood_ms.median;
+            Some((format!("{ms:.1} ms"), ms <= 5.0))
+        }),
     ]
 }
 
@@ -292,6 +302,19 @@ impl Report {
                 c.command_ms.max
             )?;
         }
+        let r = &self.rollbacks;
+        writeln!(
+            out,
+            "\nrollback of {:.0} pages, {} times: stood still {:.1} ms (min {:.1}, max {:.1}), \
+             command {:.1} ms (max {:.1})",
+            r.pages.median,
+            r.rounds,
+            r.stood_ms.median,
+            r.stood_ms.min,
+            r.stood_ms.max,
+            r.command_ms.median,
+            r.command_ms.max
+        )?;
         writeln!(
             out,
             "\n{:<40} {:<14} {:<20} verdict",
@@ -330,8 +353,18 @@ mod tests {
 
     #[test]
     fn marks_are_for_a_gibibyte() {
-        let verdicts =
-            |cases: &[Case]| -> Vec<Verdict> { judge(cases).iter().map(|m| m.verdict).collect() };
+        let spread = |of: f64| Spread::of(&[of]);
+        let rollbacks = Rollbacks {
+            pages: spread(1000.0),
+            stood_ms: spread(6.0),
+            command_ms: spread(30.0),
+            rounds: 1,
+        };
+        let verdicts = |cases: &[Case]| -> Vec<Verdict> {
+            let marks = judge(cases, &rollbacks);
+            assert_eq!(marks.last().map(|m| m.verdict), Some(Verdict::Missed));
+            marks[..2].iter().map(|m| m.verdict).collect()
+        };
         let small = [case(LAZILY, 256, 1.0), case(EAGERLY, 1024, 1.0)];
         assert_eq!(verdicts(&small), [Verdict::NotMeasured; 2]);
         let both = [case(LAZILY, 1024, 20.0), case("criu restore", 1024, 190.0)];

@@ -2,7 +2,7 @@
 //! command as a user would.
 
 use super::{Measure, Subject};
-use crate::process::{Running, file, program, status_bytes, tail};
+use crate::process::{PATIENCE, Running, file, program, status_bytes, tail};
 use anyhow::{Context as _, Result, ensure};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,9 +15,6 @@ use stillframe_timeline::{
     Answer, Asked, Comparison, Direction, Expression, Machine, Past, Question, Raw, Seen, Step,
     Walk, find,
 };
-
-/// Longest that one command may take.
-const PATIENCE: Duration = Duration::from_secs(600);
 
 fn ms(begun: Instant) -> f64 {
     begun.elapsed().as_secs_f64() * 1e3

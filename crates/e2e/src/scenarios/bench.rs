@@ -21,6 +21,11 @@ pub const SCENARIOS: &[Scenario] = &[
         run: history,
     },
     Scenario {
+        name: "bench::restore",
+        about: "`still bench restore` restores and rolls back, and its JSON is sane",
+        run: restore,
+    },
+    Scenario {
         name: "bench::failure",
         about: "what could not be measured is said, in the output and by the exit code",
         run: failure,
@@ -221,6 +226,33 @@ fn history(_: &Length) -> Result<Outcome> {
         ensure!(line["checkpoint"] == first, "{line} for {first}");
     }
     passed(format!("values {}, cases {}", expected.len(), cases.len()))
+}
+
+fn restore(_: &Length) -> Result<Outcome> {
+    let dir = place::scratch()?;
+    let json = dir.path().join("bench.json");
+    let mut c = still::still(&["bench", "restore", "--mib", "16", "--rounds", "2"])?;
+    c.args(["--no-peers", "--json"]).arg(&json);
+    let mut run = Running::start(&mut c, dir.path())?;
+    still::ended_with(&mut run, 0, PATIENCE)?;
+    let report: Value = serde_json::from_slice(&std::fs::read(&json)?)?;
+    for case in ["/cases/0", "/cases/1"] {
+        let of = |key: &str| number(&report, &format!("{case}/{key}"));
+        let (ready, whole) = (of("ready_ms/median")?, of("command_ms/median")?);
+        ensure!(
+            0.0 < ready && ready < whole && of("mib")? == 16.0,
+            "{case} makes no sense: {}",
+            report["cases"]
+        );
+    }
+    let of = |key: &str| number(&report, &format!("/rollbacks/{key}/median"));
+    let (pages, stood, whole) = (of("pages")?, of("stood_ms")?, of("command_ms")?);
+    ensure!(
+        pages > 50.0 && 0.0 < stood && stood < whole,
+        "rollbacks make no sense: {}",
+        report["rollbacks"]
+    );
+    passed("")
 }
 
 fn failure(_: &Length) -> Result<Outcome> {
