@@ -248,6 +248,12 @@ fn criu(mib: u32, rounds: u32, dir: &Path) -> Result<Case> {
     for _ in 0..rounds {
         whole.push(run(&["restore", "--restore-detached"])?);
         kill(pid)?;
+        // The next one gets the same number.
+        wait_for(
+            "the number of what CRIU restored to be free",
+            PATIENCE,
+            || Ok(!Path::new(&format!("/proc/{pid}")).exists()),
+        )?;
     }
     Ok(Case {
         mib,
