@@ -15,6 +15,13 @@ pub fn kill(pid: u32) {
     }
 }
 
+/// Takes leave of a child that has ended. Nothing is reported: it may be somebody else's.
+pub fn forget(pid: u32) {
+    if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+        let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+    }
+}
+
 /// Sends a signal to a process of ours. Nothing is reported: it may be gone already.
 pub fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
@@ -64,4 +71,55 @@ pub fn wait(pid: u32, interrupts: &Interrupts) -> Result<Outcome> {
             }
         }
     }
+}
+
+/// As [`wait`], for a process that is a child of `warden`, the first process of its PID namespace and a
+/// child of ours, which tells its end in `told` ([`crate::blank::first`]).
+///
+/// # Errors
+/// The kernel's.
+pub fn wait_told(
+    pid: u32,
+    warden: u32,
+    mut told: std::fs::File,
+    interrupts: &Interrupts,
+) -> Result<Outcome> {
+    use std::io::Read as _;
+    let fail = |what| move |e: rustix::io::Errno| Error::syscall(what, Target::Process(pid), e);
+    loop {
+        let mut fds = [
+            PollFd::new(&told, PollFlags::IN),
+            PollFd::from_borrowed_fd(interrupts.as_fd(), PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(fail("poll")(e)),
+        }
+        let ended = !fds[0].revents().is_empty();
+        while let Some(interrupt) = interrupts.take() {
+            if !interrupt.from_terminal {
+                interrupt.pass_on(pid);
+            }
+        }
+        if ended {
+            break;
+        }
+    }
+    let mut word = [0; 4];
+    let whole = told.read_exact(&mut word).is_ok();
+    // It ends with the last of the others; if that was this one, now.
+    forget(warden);
+    let status = i32::from_ne_bytes(word);
+    Ok(match status & 0x7f {
+        // Nobody was left to tell.
+        _ if !whole => Outcome::Killed {
+            signal: 9,
+            core: false,
+        },
+        0 => Outcome::Exited(status >> 8 & 0xff),
+        signal => Outcome::Killed {
+            signal,
+            core: status & 0x80 != 0,
+        },
+    })
 }

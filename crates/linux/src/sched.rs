@@ -76,6 +76,26 @@ fn try_ordinary() -> Precedence {
     }
 }
 
+/// The processors that a thread may run on.
+#[derive(Clone, Copy, Debug)]
+pub struct Affinity(Option<rustix::thread::CpuSet>);
+
+impl Affinity {
+    /// Those of the calling thread.
+    pub fn ours() -> Self {
+        Self(rustix::thread::sched_getaffinity(None).ok())
+    }
+
+    /// Gives them to a thread, or, `None`, to the calling one. Where the kernel refuses, it keeps what it
+    /// has.
+    pub fn give(&self, tid: Option<u32>) {
+        let tid = tid.map(|tid| rustix::thread::Pid::from_raw(tid.cast_signed()));
+        if let (Some(set), None | Some(Some(_))) = (&self.0, tid) {
+            let _ = rustix::thread::sched_setaffinity(tid.flatten(), set);
+        }
+    }
+}
+
 /// CLOCK_MONOTONIC, nanoseconds.
 pub fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

@@ -11,10 +11,15 @@ use stillframe_linux::tracee::{Halt, Tracee};
 /// # Errors
 /// [`Error::PidTaken`]; [`Error::NotSupported`] if choosing a number is not ours to do.
 pub fn make(pid: Option<u32>) -> Result<Tracee> {
+    stillframe_linux::blank::make(pid).map_err(|e| not_that(e, pid))
+}
+
+/// Why a process with this number could not be made.
+pub(crate) fn not_that(error: stillframe_linux::Error, pid: Option<u32>) -> Error {
     const EPERM: i32 = 1;
     const EEXIST: i32 = 17;
     const EINVAL: i32 = 22;
-    stillframe_linux::blank::make(pid).map_err(|e| match (e.errno(), pid) {
+    match (error.errno(), pid) {
         (Some(EEXIST), Some(pid)) => Error::PidTaken(pid),
         (Some(EPERM), Some(pid)) => Error::unsupported(
             format!("pid {pid}"),
@@ -24,8 +29,8 @@ pub fn make(pid: Option<u32>) -> Result<Tracee> {
             format!("pid {pid}"),
             "it is above this machine's kernel.pid_max; raise that, or use --pid new",
         ),
-        _ => e.into(),
-    })
+        _ => error.into(),
+    }
 }
 
 /// Takes away what a blank process has from us and the kernel would go on writing to, or that no
@@ -110,6 +115,27 @@ pub fn become_user(
 pub fn set_free(remote: &mut Remote, halt: &mut Halt<'_>) -> Result<()> {
     let tid = halt.pid();
     let args = [prctl::SET_PDEATHSIG, 0, 0, 0, 0, 0];
+    remote.call(halt, tid, numbers::PRCTL, args)?;
+    Ok(())
+}
+
+/// Gives up the privileges that it has only in a user namespace of ours.
+///
+/// # Errors
+/// The kernel's.
+pub fn give_up_privileges(remote: &mut Remote, halt: &mut Halt<'_>) -> Result<()> {
+    /// _LINUX_CAPABILITY_VERSION_3.
+    const VERSION: u32 = 0x2008_0522;
+    let tid = halt.pid();
+    let at = remote.scratch().start;
+    // struct __user_cap_header_struct, and two of __user_cap_data_struct with nothing in them.
+    let mut bytes = VERSION.to_le_bytes().to_vec();
+    bytes.resize(8 + 24, 0);
+    remote.write(at, &bytes)?;
+    remote
+        .call(halt, tid, numbers::CAPSET, [at, at + 8, 0, 0, 0, 0])
+        .map_err(Error::step("capabilities"))?;
+    let args = [prctl::SET_DUMPABLE, 1, 0, 0, 0, 0];
     remote.call(halt, tid, numbers::PRCTL, args)?;
     Ok(())
 }

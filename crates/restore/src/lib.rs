@@ -15,12 +15,14 @@ pub mod error;
 pub mod files;
 pub mod lazy;
 pub mod objects;
+mod part;
 pub mod process;
 pub mod restore;
 pub mod rollback;
 pub mod source;
 pub mod space;
 pub mod threads;
+pub mod tree;
 pub mod verify;
 
 pub use error::{Error, Result};

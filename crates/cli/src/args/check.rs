@@ -63,7 +63,8 @@ pub struct CheckArgs {
         default_value = "check"
     )]
     pub files: FilesArg,
-    /// The processes would have their old pids.
+    /// The processes would have their old pids, from among those of this machine. (Those of a tree keep
+    /// theirs in any case, in a PID namespace of their own if need be.)
     #[arg(long)]
     pub same_pids: bool,
     /// The live processes would be put back (as `still rollback` does), so only what they do not keep

@@ -11,17 +11,20 @@ pub struct RestoreArgs {
     /// REC@first, REC@last, REC@crash.
     #[arg(value_name = "REC@MOMENT")]
     pub moment: OsString,
-    /// Which process of a recorded tree, by its number in the recording; `still show` lists them.
+    /// Only this process of a recorded tree, by its number in the recording; `still show` lists them.
+    /// Without it, all of them come back.
     #[arg(long, value_name = "N")]
     pub process: Option<u32>,
-    /// Which pid the new process gets: one of the kernel's choice, or the one it had, which takes
-    /// CAP_CHECKPOINT_RESTORE and must be free.
-    #[arg(long, value_enum, default_value_t = PidChoice::New)]
-    pub pid: PidChoice,
-    /// Do not wait for it: print its pid and leave it running.
+    /// Which pid the new process gets: one of the kernel's choice (new), or the one it had (same), which
+    /// takes CAP_CHECKPOINT_RESTORE and must be free. The processes of a tree always keep theirs: in a
+    /// PID namespace of their own, if one is taken or we are not privileged. One process: new.
+    #[arg(long, value_enum)]
+    pub pid: Option<PidChoice>,
+    /// Do not wait for it: print its pid (of a tree, that of the root) and leave it running.
     #[arg(short, long)]
     pub detach: bool,
-    /// Leave it stopped at its first instruction; SIGCONT lets it go on.
+    /// Leave it stopped at its first instruction; SIGCONT lets it go on. Each process of a tree is
+    /// stopped; --json lists their pids.
     #[arg(long)]
     pub stopped: bool,
     /// Let it run before its memory is there: pages come when they are touched, and the others

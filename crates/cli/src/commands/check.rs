@@ -39,10 +39,16 @@ struct Report<'a> {
 /// Looks, and does nothing; 0 if nothing differs, 12 for warnings, 11 if it would be refused.
 pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
     let opened = open::moment(&args.moment)?;
+    let tree = || -> anyhow::Result<bool> {
+        let checkpoint = opened.recording.checkpoint(opened.id)?;
+        Ok(checkpoint.processes.len() > 1)
+    };
     let policy = Policy {
         files: args.files.into(),
         purpose: if args.live {
             Purpose::Live
+        } else if !args.same_pids && tree()? {
+            Purpose::Tree
         } else {
             Purpose::New {
                 same_pids: args.same_pids,

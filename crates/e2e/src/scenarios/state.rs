@@ -29,9 +29,6 @@ pub const SCENARIOS: &[Scenario] = &[Scenario {
 /// Kinds that cannot come back, and the word that the refusal must name.
 const REFUSED: [(&str, &str); 2] = [("deleted_file", "deleted"), ("io_uring", "io_uring")];
 
-/// A tree is not restored as one, and says so.
-const NO_TREE: &str = "a process tree cannot be restored";
-
 /// Kinds of the short form: at least one of each sort.
 const SHORT: [&str; 16] = [
     "file",
@@ -167,10 +164,6 @@ fn restore(stage: &Stage, kind: &str, tree: bool, random: &mut Random) -> Result
         match status.code() {
             Some(0) if all.contains(" closed\n") => cell = cell.max(Cell::Closed),
             Some(0) => {}
-            _ if tree && said.contains(NO_TREE) => {
-                let line = run.stderr().lines().last().unwrap_or_default().to_owned();
-                cell = cell.max(Cell::Refuse(line));
-            }
             _ if REFUSED
                 .iter()
                 .any(|(k, word)| *k == kind && said.contains(word)) =>
@@ -312,8 +305,8 @@ fn document(rows: &str) -> String {
          Written by `cargo xtask support`, from running `crates/e2e/targets/state.c`: a program that \
          checks itself, once for each kind of state. *restore*: moments of a recorded life were started \
          anew, and each life ended well. *rollback*: the live process was taken back while it worked, and \
-         ended well. *tree*: the state was in a child of a recorded tree, whose first process went back. \
-         *closed*: comes back closed by the other end, and `check` says so. *refuse*: refused by name \
+         ended well. *tree*: the state was in a child of a recorded tree, which was restored whole, or whose \
+         first process was rolled back. *closed*: comes back closed by the other end, and `check` says so. *refuse*: refused by name \
          before anything starts. *-*: not to be had on the machine where this was written.\n\n\
          | kind | {} |\n|---|{}\n{rows}",
         names.join(" | "),
@@ -363,9 +356,7 @@ fn matrix(length: &Length) -> Result<Outcome> {
             println!("    {kind}, {name}: {why}");
             failures.push(format!("{kind}, {name}"));
         }
-        let expected = *way == Way::RestoreTree
-            || REFUSED.iter().any(|(k, _)| k == kind)
-            || CLOSED.contains(&kind.as_str());
+        let expected = REFUSED.iter().any(|(k, _)| k == kind) || CLOSED.contains(&kind.as_str());
         if matches!(cell, Cell::Refuse(_) | Cell::Closed) && !expected {
             failures.push(format!("{kind}, {name}: {}", cell.word()));
         }

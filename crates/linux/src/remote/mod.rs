@@ -20,6 +20,7 @@
 mod channel;
 mod name;
 pub mod numbers;
+mod offspring;
 mod pin;
 mod place;
 mod safe;

@@ -22,6 +22,10 @@ pub const DUP3: i64 = libc::SYS_dup3;
 pub const PRCTL: i64 = libc::SYS_prctl;
 /// `setsid`.
 pub const SETSID: i64 = libc::SYS_setsid;
+/// `setpgid`.
+pub const SETPGID: i64 = libc::SYS_setpgid;
+/// `capset`.
+pub const CAPSET: i64 = libc::SYS_capset;
 /// `setgroups`.
 pub const SETGROUPS: i64 = libc::SYS_setgroups;
 /// `setresgid`.

@@ -94,6 +94,7 @@ impl Tracee {
             strays: Vec::new(),
             follow,
             children: Vec::new(),
+            made: None,
             birth: Birth::Over,
             guest: None,
             stalls: Vec::new(),

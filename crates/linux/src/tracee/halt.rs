@@ -266,6 +266,9 @@ impl<'a> Halt<'a> {
                 Ok(Waited::Stopped(s)) => {
                     let kind = s.kind();
                     let raised = how == Resume::Syscall && is_raised(&s);
+                    if kind == StopKind::Fork {
+                        self.tracee.made = s.message().ok().and_then(|pid| pid.try_into().ok());
+                    }
                     thread.state = State::Stopped(s);
                     match kind {
                         _ if wanted(kind) => return Ok(()),

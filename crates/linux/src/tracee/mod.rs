@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod family;
 mod halt;
+mod offspring;
 mod points;
 mod put;
 mod remake;
@@ -37,6 +38,7 @@ pub(crate) use bell::{block, first_mask, set_of, signal_fd, take_signal};
 pub use error::{AttachError, Forbidden};
 pub use family::{Family, FamilyHalt, FamilyStop, FamilyWake};
 pub use halt::Halt;
+pub use offspring::adopt_orphans;
 pub use points::{NamedPoint, Wish};
 pub use stalls::Stall;
 pub(crate) use status::bit;
@@ -140,6 +142,8 @@ pub struct Tracee {
     follow: bool,
     /// Children it was seen to make, for the family to take in.
     children: Vec<Child>,
+    /// The process that it was last made to make, if its children were to be ours for that.
+    made: Option<u32>,
     birth: Birth,
     /// It runs in another process's memory.
     guest: Option<Guest>,

@@ -236,7 +236,7 @@ pub(super) fn written<'a>(
             let processes = checkpoint.processes.iter();
             processes.map(|p| p.process.pid).collect()
         }
-        Purpose::New { .. } => Vec::new(),
+        Purpose::New { .. } | Purpose::Tree => Vec::new(),
     };
     for file in files {
         let now = world.named(&file.path);

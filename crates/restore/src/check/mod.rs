@@ -44,6 +44,8 @@ pub enum Purpose {
         /// The pids of then.
         same_pids: bool,
     },
+    /// New processes, all of a tree, which keep their pids: in a PID namespace if need be.
+    Tree,
     /// The live processes, put back.
     Live,
 }
@@ -117,12 +119,12 @@ impl Wanted {
 /// Compares what is wanted with what is there.
 pub fn examine(wanted: &Wanted, world: &dyn World, policy: Policy) -> Findings {
     let mut findings = Findings::default();
-    let new = matches!(policy.purpose, Purpose::New { .. });
+    let new = matches!(policy.purpose, Purpose::New { .. } | Purpose::Tree);
     if new {
         machine::kernel(wanted, world, &mut findings);
         machine::processor(wanted, world, &mut findings);
         process::pids(wanted, world, policy.purpose, &mut findings);
-        process::tree(wanted, &mut findings);
+        process::tree(wanted, policy.purpose, &mut findings);
         process::credentials(wanted, world, &mut findings);
         process::limits(wanted, world, &mut findings);
         process::places(wanted, world, &mut findings);

@@ -3,6 +3,7 @@
 use super::findings::Findings;
 use super::world::Named;
 use super::{Purpose, Wanted, World};
+use crate::tree::{self, Place};
 use stillframe_image::process::LIMIT_NAMES;
 use stillframe_image::text::printable;
 use stillframe_image::{DescriptorKind, MappingKind, ProcessImage};
@@ -23,8 +24,10 @@ fn subject(process: &ProcessImage) -> String {
 }
 
 pub(super) fn pids(wanted: &Wanted, world: &dyn World, purpose: Purpose, out: &mut Findings) {
-    let Purpose::New { same_pids } = purpose else {
-        return;
+    let same_pids = match purpose {
+        Purpose::New { same_pids } => same_pids,
+        Purpose::Tree => return numbers(wanted, world, out),
+        Purpose::Live => return,
     };
     if !same_pids {
         out.ok("pid", "pids", "new ones are taken");
@@ -49,15 +52,63 @@ pub(super) fn pids(wanted: &Wanted, world: &dyn World, purpose: Purpose, out: &m
     }
 }
 
-/// A tree comes back one process at a time.
-pub(super) fn tree(wanted: &Wanted, out: &mut Findings) {
-    for process in &wanted.checkpoint.processes {
-        let mut others = wanted.checkpoint.processes.iter();
+/// Those of a tree, which are kept.
+fn numbers(wanted: &Wanted, world: &dyn World, out: &mut Findings) {
+    let images: Vec<&ProcessImage> = wanted.checkpoint.processes.iter().collect();
+    match tree::place(&images, world.us(), &|pid| world.pid_taken(pid)) {
+        Place::Here => out.ok("pid", "pids", "those of then are free"),
+        Place::Namespace { .. } => {
+            match world.namespaces() {
+                Ok(()) => out.warn(
+                    "pid",
+                    "pids",
+                    "not all of then are free and ours to choose; the processes have them in a PID \
+                     namespace of their own, and other numbers outside",
+                ),
+                Err(why) => out.refuse(
+                    "pid",
+                    "pids",
+                    format!(
+                        "not all of then are free and ours to choose, and no PID namespace is to be had \
+                         ({why}); restore it as root"
+                    ),
+                ),
+            }
+            let mut threads = images.iter().flat_map(|i| &i.threads);
+            if threads.any(|t| t.tid == 1) {
+                out.refuse(
+                    "pid",
+                    "pid 1",
+                    "it is taken by the first process of the new PID namespace; restore one process with \
+                     --process N",
+                );
+            }
+        }
+    }
+}
+
+/// Parents, sessions and groups.
+pub(super) fn tree(wanted: &Wanted, purpose: Purpose, out: &mut Findings) {
+    let processes = &wanted.checkpoint.processes;
+    if purpose == Purpose::Tree {
+        let images: Vec<&ProcessImage> = processes.iter().collect();
+        let gaps = tree::plan(&images, false).gaps;
+        if gaps.is_empty() {
+            let count = processes.len();
+            out.ok("tree", format!("{count} processes"), "come back as a tree");
+        }
+        for gap in gaps {
+            out.warn("tree", gap.subject, gap.reason);
+        }
+        return;
+    }
+    for process in processes {
+        let mut others = processes.iter();
         if others.any(|p| p.parent == Some(process.id)) {
             out.warn(
                 "tree",
                 subject(process),
-                "its children would not come back with it; restore one process with --process N",
+                "its children would not come back with it if it is chosen with --process",
             );
         }
     }

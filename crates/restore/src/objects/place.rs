@@ -231,18 +231,19 @@ const PROCESS: i32 = 1;
 fn within(
     inside: &mut Inside<'_, '_>,
     wanted: &ProcessImage,
-    shared: &Shared,
+    shared: &mut Shared,
     gaps: &mut Vec<Gap>,
 ) -> Result<()> {
+    let mut filled = HashSet::new();
     for (description, descriptor) in described(wanted) {
+        if descriptor.kind == DescriptorKind::Epoll && filled.insert(description) {
+            fill_new(inside, wanted, (description, descriptor), shared, gaps);
+        }
         let known = shared.wanted.get(&description);
         let first =
             known.is_some_and(|w| w.process == wanted.id && w.descriptor.fd == descriptor.fd);
         if !first {
             continue;
-        }
-        if descriptor.kind == DescriptorKind::Epoll {
-            fill(inside, wanted, descriptor, &[], &HashSet::new(), gaps)?;
         }
         let owner = known.and_then(|w| w.object.as_ref()).and_then(|o| o.owner);
         let owner = owner.map(|o| match o.kind {
@@ -283,6 +284,52 @@ pub(super) fn posix_locks(descriptor: &Descriptor) -> impl Iterator<Item = Lock>
     all.into_iter().filter(|l| l.sort == LockSort::Posix)
 }
 
+/// Adds to a new epoll set what this process has under the numbers that the entries were made with. The
+/// rest is another one's that has the set, too.
+fn fill_new(
+    inside: &mut Inside<'_, '_>,
+    wanted: &ProcessImage,
+    (description, epoll): (u32, &Descriptor),
+    shared: &mut Shared,
+    gaps: &mut Vec<Gap>,
+) {
+    const ADD: u64 = 1;
+    let last = shared.wanted.get(&description);
+    let last = last.is_none_or(|w| w.last == wanted.id);
+    for entry in detail::epoll(&epoll.detail) {
+        if shared.polled.contains(&(description, entry.fd)) {
+            continue;
+        }
+        let target = wanted.descriptors.open.iter().find(|d| d.fd == entry.fd);
+        let agrees = target.is_some_and(|d| entry.inode.is_none_or(|inode| inode == d.inode));
+        if agrees {
+            match inside.poll(epoll.fd, ADD, &entry) {
+                Ok(()) => {
+                    shared.polled.insert((description, entry.fd));
+                    continue;
+                }
+                Err(error) if last => {
+                    let why = format!("does not poll fd {}: {error}", entry.fd);
+                    gaps.push(gap(epoll.fd, why));
+                }
+                Err(_) => {}
+            }
+        } else if last {
+            gaps.push(not_polled(epoll, &entry));
+        }
+    }
+}
+
+fn not_polled(epoll: &Descriptor, entry: &Polled) -> Gap {
+    gap(
+        epoll.fd,
+        format!(
+            "does not poll what fd {} was: that number was closed or given to another since",
+            entry.fd
+        ),
+    )
+}
+
 /// Brings an epoll set from the entries `now` to those wanted. `placed`: numbers that refer to
 /// something else since `now` was read, and so are in no set.
 pub(super) fn fill(
@@ -307,13 +354,7 @@ pub(super) fn fill(
         let target = wanted.descriptors.open.iter().find(|d| d.fd == entry.fd);
         let agrees = target.is_some_and(|d| entry.inode.is_none_or(|inode| inode == d.inode));
         if !agrees {
-            gaps.push(gap(
-                epoll.fd,
-                format!(
-                    "does not poll what fd {} was: that number was closed or given to another since",
-                    entry.fd
-                ),
-            ));
+            gaps.push(not_polled(epoll, entry));
             continue;
         }
         let known = now.iter().find(|e| e.fd == entry.fd);

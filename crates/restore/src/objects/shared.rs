@@ -2,7 +2,7 @@
 
 use super::gap;
 use crate::error::{Error, Result};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use stillframe_image::objects::{Content, Memory, Object, Objects, Role, State};
 use stillframe_image::{Checkpoint, Descriptor, DescriptorKind, Gap, ProcessImage, SpaceId};
@@ -39,6 +39,8 @@ pub(super) struct Wanted {
     pub(super) object: Option<Object>,
     /// All numbers by which any process has it.
     pub(super) numbers: Vec<u32>,
+    /// The last process that has it.
+    pub(super) last: SpaceId,
     /// Working directory of the process, for relative addresses.
     pub(super) cwd: Vec<u8>,
 }
@@ -67,6 +69,8 @@ pub struct Shared {
     memory: HashMap<u64, (OwnedFd, u32)>,
     /// Pseudo-terminals: number then, number now.
     pub(super) terminals: HashMap<u32, u32>,
+    /// Entries of epoll sets that are made, by description and number.
+    pub(super) polled: HashSet<(u32, u32)>,
 }
 
 impl Shared {
@@ -87,9 +91,11 @@ impl Shared {
                     descriptor: descriptor.clone(),
                     object: None,
                     numbers: Vec::new(),
+                    last: image.id,
                     cwd: image.process.cwd.clone(),
                 });
                 entry.numbers.push(descriptor.fd);
+                entry.last = image.id;
                 if entry.object.is_none() {
                     entry.object = object.cloned();
                 }
@@ -102,6 +108,7 @@ impl Shared {
             pipes: HashMap::new(),
             memory: HashMap::new(),
             terminals: HashMap::new(),
+            polled: HashSet::new(),
         }
     }
 

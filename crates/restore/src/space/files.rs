@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -37,8 +38,16 @@ pub struct Opened {
     pub file: File,
     /// Made by us for memory that was shared and has no file, its content yet to be written.
     pub fresh: bool,
-    /// Pages have been written to it.
-    pub filled: bool,
+    /// Which bytes of it have been written.
+    pub filled: Vec<Range<u64>>,
+}
+
+impl Opened {
+    /// Whether all of a stretch has been written, by one process that maps it.
+    pub(super) fn is_filled(&self, part: &Range<u64>) -> bool {
+        let covers = |r: &Range<u64>| r.start <= part.start && part.end <= r.end;
+        self.filled.iter().any(covers)
+    }
 }
 
 impl Backing {
@@ -56,17 +65,18 @@ impl Backing {
     /// Offers a file to be mapped where this device and inode were, e.g. a memfd that was made for
     /// a descriptor. `fresh`: its content is still to be written.
     pub fn offer(&mut self, device: (u32, u32), inode: u64, file: File, fresh: bool) {
-        let filled = !fresh;
         self.open.entry((device, inode)).or_insert(Opened {
             file,
             fresh,
-            filled,
+            filled: Vec::new(),
         });
     }
 
-    pub(super) fn mark_filled(&mut self, mapping: &Mapping) {
-        if let Some(opened) = self.open.get_mut(&key(mapping)) {
-            opened.filled = true;
+    pub(super) fn mark_filled(&mut self, mapping: &Mapping, part: Range<u64>) {
+        if let Some(opened) = self.open.get_mut(&key(mapping))
+            && !opened.is_filled(&part)
+        {
+            opened.filled.push(part);
         }
     }
 
@@ -93,7 +103,7 @@ impl Backing {
                 _ => Opened {
                     file: open(source, mapping, space.file_of(mapping), gaps)?,
                     fresh: false,
-                    filled: true,
+                    filled: Vec::new(),
                 },
             };
             self.open.insert(key(mapping), opened);
@@ -131,7 +141,7 @@ fn shared(source: &Source<'_>, mapping: &Mapping) -> Result<Opened> {
     Ok(Opened {
         file,
         fresh: true,
-        filled: false,
+        filled: Vec::new(),
     })
 }
 

@@ -38,7 +38,7 @@ pub(super) fn fill(
             });
         } else if mapping.shared {
             share(source, backing, mapping, range, done)?;
-            fresh.push(mapping);
+            fresh.push((mapping, offsets(mapping, range)));
         } else if matches!(how, Fill::Lazily) && is_lazy(mapping) {
             done.left.push(range.clone());
         } else {
@@ -50,8 +50,8 @@ pub(super) fn fill(
             }
         }
     }
-    for mapping in fresh {
-        backing.mark_filled(mapping);
+    for (mapping, part) in fresh {
+        backing.mark_filled(mapping, part);
     }
     writer.flush()?;
     done.pages += writer.written;
@@ -61,6 +61,16 @@ pub(super) fn fill(
 /// Whether memory can be filled while the process runs: nothing but zeros is there before.
 pub(crate) fn is_lazy(mapping: &Mapping) -> bool {
     !mapping.shared && !has_backing(mapping) && mapping.kind != MappingKind::Stack
+}
+
+/// Which bytes of its file a part of a mapping shows.
+fn offsets(mapping: &Mapping, part: &Range<u64>) -> Range<u64> {
+    let at = |address: u64| {
+        mapping
+            .offset
+            .saturating_add(address.saturating_sub(mapping.start))
+    };
+    at(part.start)..at(part.end)
 }
 
 /// Content of shared memory goes to what is mapped, once; a file of the user's is left as it is.
@@ -74,7 +84,7 @@ fn share(
     let Some(opened) = backing.get(mapping) else {
         return Ok(());
     };
-    if opened.filled && opened.fresh {
+    if opened.fresh && opened.is_filled(&offsets(mapping, range)) {
         return Ok(());
     }
     let mut page = ZERO;

@@ -94,7 +94,8 @@ pub fn plan(now: &[u32], main: u32, wanted: &ProcessImage) -> Plan {
             .threads
             .iter()
             .map(|t| t.tid)
-            .filter(|tid| !present.contains(&here(*tid)))
+            // In another PID namespace the first thread's number may be that of another one then.
+            .filter(|tid| !present.contains(&here(*tid)) || (*tid == main && *tid != first))
             .collect(),
         kept: present.intersection(&then).copied().collect(),
     }

@@ -3,6 +3,7 @@
 
 mod programs;
 mod refusals;
+mod trees;
 
 use crate::random::Random;
 use crate::{Length, Outcome, Scenario, passed, place, process, skip, still};
@@ -43,6 +44,11 @@ pub const SCENARIOS: &[Scenario] = &[
         run: programs::sqlite,
     },
     Scenario {
+        name: "restore::family",
+        about: "processes that share pipes, memory, offsets, locks, groups and each other's pids, likewise",
+        run: trees::family,
+    },
+    Scenario {
         name: "restore::refusals",
         about: "what cannot be restored is refused in one line, and no process stays behind",
         run: refusals::all,
@@ -75,9 +81,16 @@ pub(super) struct Recorded {
 
 /// Records a program whose last line is its result.
 pub(super) fn record(dir: &Path, hz: &str, cmd: &[OsString]) -> Result<Recorded> {
+    record_with(dir, &["--hz", hz], cmd)
+}
+
+/// The same, with options.
+pub(super) fn record_with(dir: &Path, options: &[&str], cmd: &[OsString]) -> Result<Recorded> {
     let recording = dir.join("run.still");
     let mut all: Vec<OsString> = vec![place::still()?.into()];
-    all.extend(["record", "--hz", hz, "-o"].map(OsString::from));
+    all.push("record".into());
+    all.extend(options.iter().map(OsString::from));
+    all.push("-o".into());
     all.extend([recording.clone().into(), "--".into()]);
     all.extend_from_slice(cmd);
     let (out, status, err) = piped(dir, &all)?;
@@ -154,13 +167,27 @@ fn equal(dir: &Path, run: &Recorded, times: u64) -> Result<String> {
         );
         let told: serde_json::Value = serde_json::from_str(&out)?;
         let number = |name: &str| told[0][name].as_u64();
-        let pid = number("pid").context("no pid")?;
-        process::signal(u32::try_from(pid)?, rustix::process::Signal::KILL)?;
+        // The end of a parent is the end of stopped children that are left alone by it (SIGHUP).
+        for pid in pids(&told[0])?.into_iter().rev() {
+            process::signal(pid, rustix::process::Signal::KILL)?;
+        }
         let compared = number("pages_compared").context("nothing was compared")?;
         ensure!(compared > 0, "no page was compared at moment {at}");
         pages += compared;
     }
     Ok(format!("{times} moments equal, {pages} pages compared"))
+}
+
+/// Pids of a restored process, or of all of a tree, by `--json`.
+fn pids(told: &serde_json::Value) -> Result<Vec<u32>> {
+    let number = |of: &serde_json::Value| {
+        let pid = of["pid"].as_u64().context("no pid")?;
+        anyhow::Ok(u32::try_from(pid)?)
+    };
+    match told["processes"].as_array() {
+        Some(all) => all.iter().map(number).collect(),
+        None => Ok(vec![number(told)?]),
+    }
 }
 
 /// How many moments are restored.

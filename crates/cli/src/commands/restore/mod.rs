@@ -1,5 +1,7 @@
 //! `still restore`.
 
+mod tree;
+
 use crate::args::ProcessArgs;
 use crate::args::check::FilesArg;
 use crate::args::restore::{PidChoice, RestoreArgs};
@@ -7,7 +9,7 @@ use crate::exit::{Code, fail, of_outcome};
 use crate::{open, output, world};
 use serde::Serialize;
 use std::io::Write as _;
-use stillframe_image::{Checkpoint, SpaceId};
+use stillframe_image::{CheckpointId, Gap, SpaceId};
 use stillframe_linux::child;
 use stillframe_linux::signals::{Interrupt, Interrupts};
 use stillframe_linux::tracee::Outcome;
@@ -17,6 +19,7 @@ use stillframe_restore::lazy::{Server, let_off};
 use stillframe_restore::restore::{Pid, Request, Restored, restore};
 use stillframe_restore::space::Backing;
 use stillframe_restore::{Error, Source};
+use stillframe_store::Recording;
 
 /// SIGKILL.
 const KILL: i32 = 9;
@@ -32,6 +35,41 @@ struct Report {
     /// Pages read back and compared, with `--paranoid`.
     pages_compared: Option<u64>,
     gaps: Vec<Difference>,
+    /// All processes of a tree, of which the above is the first or the sum.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    processes: Vec<Member>,
+}
+
+/// One process of a tree, as JSON.
+#[derive(Serialize)]
+struct Member {
+    /// Its number in the recording.
+    process: u32,
+    pid: u32,
+    /// Its pid as it sees it.
+    number: u32,
+}
+
+impl From<&Restored<'_>> for Report {
+    fn from(one: &Restored<'_>) -> Self {
+        Self {
+            pid: one.pid,
+            took_ns: u64::try_from(one.took.as_nanos()).unwrap_or(u64::MAX),
+            pages: one.pages,
+            pages_compared: one.verified.as_ref().map(|v| v.pages),
+            gaps: one.gaps.iter().map(Difference::from).collect(),
+            processes: Vec::new(),
+        }
+    }
+}
+
+impl From<&Gap> for Difference {
+    fn from(gap: &Gap) -> Self {
+        Self {
+            subject: gap.subject.clone(),
+            reason: gap.reason.clone(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -42,51 +80,34 @@ struct Difference {
 
 /// Starts the copies and, unless told otherwise, waits for them. Exits as the process does.
 pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
-    if args.count > 1 && args.pid == PidChoice::Same {
+    let opened = open::moment(&args.moment)?;
+    if args.process.is_none() {
+        let checkpoint = opened.recording.checkpoint(opened.id)?;
+        if checkpoint.processes.len() > 1 {
+            return tree::run(args, &opened.recording, opened.id, &checkpoint);
+        }
+    }
+    if args.count > 1 && args.pid == Some(PidChoice::Same) {
         return Err(fail(
             Code::Usage,
             "only one process can have the pid it had; leave out --pid same or -n",
         ));
     }
-    let opened = open::moment(&args.moment)?;
     let chosen = ProcessArgs {
         process: args.process,
         pid: None,
     };
     let process = open::process(&opened.recording, opened.id, &chosen)?.id;
     let purpose = Purpose::New {
-        same_pids: args.pid == PidChoice::Same,
+        same_pids: args.pid == Some(PidChoice::Same),
     };
     let (recording, id) = (&opened.recording, opened.id);
-    alone(args, &recording.checkpoint(id)?, process)?;
     world::examine(recording, id, args.files.files.into(), purpose)?;
-    // Copies have files of their own only if those are copies as well.
-    let own = match args.files.files {
-        FilesArg::Private => args.count,
-        _ => 1,
-    };
-    let mut puttings = (0..own)
-        .map(|copy| world::plan(recording, id, &args.files, copy))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let mut sources = Vec::new();
-    for at in 0..puttings.len() {
-        let ready = puttings[at].apply().and_then(|()| {
-            let mut source = Source::open(recording, id, process)?;
-            puttings[at].redirect(source.image_mut());
-            Ok(source)
-        });
-        match ready {
-            Ok(source) => sources.push(source),
-            Err(error) => {
-                take_back(&mut puttings);
-                return Err(failed(error));
-            }
-        }
-    }
+    let (mut puttings, sources) = ready(args, recording, id, &[process])?;
     let request = Request {
         pid: match args.pid {
-            PidChoice::New => Pid::New,
-            PidChoice::Same => Pid::Same,
+            None | Some(PidChoice::New) => Pid::New,
+            Some(PidChoice::Same) => Pid::Same,
         },
         stopped: args.stopped,
         lazy: args.lazy,
@@ -96,7 +117,7 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
     // Signals to us are passed on, so they must not end us while there is nobody to pass them to.
     let interrupts = Interrupts::new()?;
     let mut started: Vec<Restored<'_>> = Vec::new();
-    for source in sources.iter().cycle().take(args.count as usize) {
+    for source in sources.iter().flatten().cycle().take(args.count as usize) {
         match restore(source, request, &mut Backing::default()) {
             Ok(one) => started.push(one),
             Err(error) => {
@@ -111,7 +132,7 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
     for mut putting in puttings {
         putting.finish();
     }
-    tell(args, &started)?;
+    tell(args, &started.iter().map(Report::from).collect::<Vec<_>>())?;
     let pids: Vec<u32> = started.iter().map(|one| one.pid).collect();
     let servers: Vec<(u32, Server<'_>)> = started
         .into_iter()
@@ -152,22 +173,41 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<u8> {
     })
 }
 
-/// A process that has recorded children would wait for children that are not there; so it comes back
-/// without them only if it was named.
-fn alone(args: &RestoreArgs, checkpoint: &Checkpoint, process: SpaceId) -> anyhow::Result<()> {
-    let mut children = checkpoint.processes.iter();
-    let child = children.find(|p| p.parent == Some(process));
-    match child {
-        Some(child) if args.process.is_none() => Err(fail(
-            Code::Refused,
-            format!(
-                "a process tree cannot be restored: process {} has a child, {}, which would not come \
-                 back with it; name one process with --process N (`still show` lists them)",
-                process.0, child.process.pid
-            ),
-        )),
-        _ => Ok(()),
+/// Puts files where they are to be, and reads these processes, for each copy that has files of its
+/// own.
+fn ready<'a>(
+    args: &RestoreArgs,
+    recording: &'a Recording,
+    id: CheckpointId,
+    processes: &[SpaceId],
+) -> anyhow::Result<(Vec<Putting<'a>>, Vec<Vec<Source<'a>>>)> {
+    // Copies have files of their own only if those are copies as well.
+    let own = match args.files.files {
+        FilesArg::Private => args.count,
+        _ => 1,
+    };
+    let mut puttings = (0..own)
+        .map(|copy| world::plan(recording, id, &args.files, copy))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let mut sources = Vec::new();
+    for at in 0..puttings.len() {
+        let ready = puttings[at].apply().and_then(|()| {
+            let all = processes.iter().map(|process| {
+                let mut source = Source::open(recording, id, *process)?;
+                puttings[at].redirect(source.image_mut());
+                Ok(source)
+            });
+            all.collect::<Result<Vec<_>, Error>>()
+        });
+        match ready {
+            Ok(source) => sources.push(source),
+            Err(error) => {
+                take_back(&mut puttings);
+                return Err(failed(error));
+            }
+        }
     }
+    Ok((puttings, sources))
 }
 
 /// Files become again what they were before us.
@@ -199,30 +239,13 @@ fn bring(pid: u32, mut server: Server<'_>) -> anyhow::Result<Option<Outcome>> {
     }))
 }
 
-fn tell(args: &RestoreArgs, started: &[Restored<'_>]) -> anyhow::Result<()> {
+fn tell(args: &RestoreArgs, started: &[Report]) -> anyhow::Result<()> {
     if args.json {
-        let all: Vec<Report> = started
-            .iter()
-            .map(|one| Report {
-                pid: one.pid,
-                took_ns: u64::try_from(one.took.as_nanos()).unwrap_or(u64::MAX),
-                pages: one.pages,
-                pages_compared: one.verified.as_ref().map(|v| v.pages),
-                gaps: one
-                    .gaps
-                    .iter()
-                    .map(|g| Difference {
-                        subject: g.subject.clone(),
-                        reason: g.reason.clone(),
-                    })
-                    .collect(),
-            })
-            .collect();
         if args.detach {
-            return output::json(&all);
+            return output::json(&started);
         }
         // Standard output is the program's.
-        let mut text = serde_json::to_vec(&all)?;
+        let mut text = serde_json::to_vec(&started)?;
         text.push(b'\n');
         std::io::stderr().lock().write_all(&text)?;
         return Ok(());

@@ -7,6 +7,8 @@
 //! Its number can be chosen: `clone3` takes one (`set_tid`) from who has CAP_CHECKPOINT_RESTORE in
 //! the PID namespace.
 
+pub mod first;
+
 use crate::error::{Error, Result, Target};
 use crate::ptrace::Running;
 use crate::tracee::Tracee;
@@ -64,6 +66,11 @@ pub fn make(pid: Option<u32>) -> Result<Tracee> {
     drop(keep);
     // It is ready when it has closed its end.
     let _ = std::fs::File::from(ready).read(&mut [0]);
+    seize(child)
+}
+
+/// Attaches to a child, or kills it.
+fn seize(child: u32) -> Result<Tracee> {
     let seized = Running::seize(child, false).and_then(|first| Tracee::with_first(child, first));
     if seized.is_err() {
         crate::child::kill(child);
@@ -71,12 +78,33 @@ pub fn make(pid: Option<u32>) -> Result<Tracee> {
     seized
 }
 
+/// A call of a process that runs nothing of ours but calls.
+///
+/// # Safety
+/// Pointers among the arguments must be what the call takes.
+unsafe fn call(number: c_long, args: [c_long; 5]) -> c_long {
+    let [a, b, c, d, e] = args;
+    // SAFETY: the caller vouches for the arguments.
+    unsafe { libc::syscall(number, a, b, c, d, e) }
+}
+
+/// Gives all signals their default actions.
+fn forget_signals() {
+    // The kernel's structure: handler, flags, restorer, mask.
+    let action = [0u64; 4];
+    for signal in 1..=64 {
+        let action = (&raw const action).addr().cast_signed() as c_long;
+        // SAFETY: `action` outlives the call.
+        unsafe { call(libc::SYS_rt_sigaction, [signal, action, 0, 8, 0]) };
+    }
+}
+
 /// The child's life.
 fn wait(parent: i32, ready: RawFd) -> ! {
     let call = |number: c_long, args: [c_long; 4]| {
         let [a, b, c, d] = args;
-        // SAFETY: the calls below take numbers, or a pointer to `action`, which outlives them.
-        unsafe { libc::syscall(number, a, b, c, d) }
+        // SAFETY: the calls below take numbers only.
+        unsafe { call(number, [a, b, c, d, 0]) }
     };
     call(
         libc::SYS_prctl,
@@ -85,12 +113,7 @@ fn wait(parent: i32, ready: RawFd) -> ! {
     if call(libc::SYS_getppid, [0; 4]) != c_long::from(parent) {
         call(libc::SYS_exit_group, [0; 4]);
     }
-    // The kernel's structure: handler, flags, restorer, mask.
-    let action = [0u64; 4];
-    for signal in 1..=64 {
-        let action = (&raw const action).addr().cast_signed() as c_long;
-        call(libc::SYS_rt_sigaction, [signal, action, 0, 8]);
-    }
+    forget_signals();
     let last = c_long::from(u32::MAX);
     call(libc::SYS_close_range, [c_long::from(ready) + 1, last, 0, 0]);
     call(libc::SYS_close_range, [0, c_long::from(ready), 0, 0]);
