@@ -122,7 +122,15 @@ fn take(
             let image = image(at)?;
             let pid = image.process.pid;
             let tracee = match &mut grown.warden {
-                Some(warden) => fork(&mut warden.one, pid)?,
+                Some(warden) => {
+                    let tracee = fork(&mut warden.one, pid)?;
+                    // What is sent to our group or by our terminal is not meant for it.
+                    if let Err(error) = call(&mut warden.one, numbers::SETSID, [0; 6]) {
+                        tracee.put_down()?;
+                        return Err(error.into());
+                    }
+                    tracee
+                }
                 None => blank::make(Some(pid))?,
             };
             put(grown, at, prepare(tracee, image)?)

@@ -64,11 +64,11 @@ pub(super) fn piped(dir: &Path, cmd: &[OsString]) -> Result<(String, i32, String
         "sh".into(),
     ];
     args.extend_from_slice(cmd);
-    let (_, out, err) = process::run(&mut process::command("sh", &args), dir)?;
+    let (shell, out, err) = process::run(&mut process::command("sh", &args), dir)?;
     let (text, status) = out
         .trim_end()
         .rsplit_once("status ")
-        .with_context(|| format!("no status in {out:?}; {}", still::tail(&err)))?;
+        .with_context(|| format!("no status in {out:?}, {shell}; {}", still::tail(&err)))?;
     Ok((text.to_owned(), status.parse()?, err))
 }
 
