@@ -6,7 +6,7 @@
 
 use super::export;
 use crate::args::last_good::LastGoodArgs;
-use crate::args::restore::{PidChoice, RestoreArgs};
+use crate::args::restore::RestoreArgs;
 use crate::exit::{Code, fail};
 use crate::{open, output, units};
 use serde::Serialize;
@@ -111,7 +111,7 @@ fn restore(args: &LastGoodArgs, recording: &Recording, id: CheckpointId) -> anyh
     super::restore::run(&RestoreArgs {
         moment: moment(&args.recording, id),
         process,
-        pid: PidChoice::New,
+        pid: None,
         detach: false,
         stopped: false,
         lazy: false,

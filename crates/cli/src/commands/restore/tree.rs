@@ -89,7 +89,7 @@ pub(super) fn run(
             }
         }
     }
-    for putting in puttings {
+    for mut putting in puttings {
         putting.finish();
     }
     tell(args, &started.iter().map(Report::from).collect::<Vec<_>>())?;
