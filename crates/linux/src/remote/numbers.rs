@@ -18,6 +18,18 @@ pub const CLOSE: i64 = libc::SYS_close;
 pub const FCNTL: i64 = libc::SYS_fcntl;
 /// `dup3`.
 pub const DUP3: i64 = libc::SYS_dup3;
+/// `openat`.
+pub const OPENAT: i64 = libc::SYS_openat;
+/// `close_range`.
+pub const CLOSE_RANGE: i64 = libc::SYS_close_range;
+/// `epoll_ctl`.
+pub const EPOLL_CTL: i64 = libc::SYS_epoll_ctl;
+/// `pidfd_open`.
+pub const PIDFD_OPEN: i64 = libc::SYS_pidfd_open;
+/// `getpid`.
+pub const GETPID: i64 = libc::SYS_getpid;
+/// `times`.
+pub const TIMES: i64 = libc::SYS_times;
 /// `prctl`.
 pub const PRCTL: i64 = libc::SYS_prctl;
 /// `setsid`.
@@ -59,6 +71,8 @@ pub mod map {
     pub const PRIVATE: u64 = word(libc::MAP_PRIVATE);
     /// MAP_ANONYMOUS.
     pub const ANONYMOUS: u64 = word(libc::MAP_ANONYMOUS);
+    /// MAP_FIXED.
+    pub const FIXED: u64 = word(libc::MAP_FIXED);
     /// MAP_FIXED_NOREPLACE.
     pub const FIXED_NOREPLACE: u64 = word(libc::MAP_FIXED_NOREPLACE);
     /// MAP_GROWSDOWN.

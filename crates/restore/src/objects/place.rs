@@ -16,14 +16,11 @@ use stillframe_linux::tracee::Halt;
 const O_CLOEXEC: u32 = 0o2_000_000;
 const O_ASYNC: u32 = 0o20_000;
 
-/// The calls of x86-64 that are made inside the process, and their words.
+/// The calls that are made inside the process, and the words of fcntl(2).
 mod call {
-    pub const CLOSE: i64 = 3;
-    pub const FCNTL: i64 = 72;
-    pub const DUP3: i64 = 292;
-    pub const EPOLL_CTL: i64 = 233;
-    pub const CLOSE_RANGE: i64 = 436;
-    pub const PIDFD_OPEN: i64 = 434;
+    pub use stillframe_linux::remote::numbers::{
+        CLOSE, CLOSE_RANGE, DUP3, EPOLL_CTL, FCNTL, PIDFD_OPEN,
+    };
     pub const F_SETFD: u64 = 2;
     pub const F_SETFL: u64 = 4;
     pub const F_SETLK: u64 = 6;

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use stillframe_image::{Mapping, MappingKind};
-use stillframe_linux::remote::Remote;
+use stillframe_linux::remote::{Remote, numbers};
 use stillframe_linux::tracee::Halt;
 use stillframe_linux::{Error, Result};
 
@@ -237,11 +237,8 @@ fn seen_from(pid: u32, m: &Mapping) -> PathBuf {
 /// # Errors
 /// [`Error::Call`] with what the kernel says; what was done by then stays.
 pub fn apply(remote: &mut Remote, halt: &mut Halt<'_>, caller: u32, steps: &[Step]) -> Result<()> {
-    const MMAP: i64 = 9;
-    const MPROTECT: i64 = 10;
-    const MUNMAP: i64 = 11;
-    const BRK: i64 = 12;
-    const TIMES: i64 = 100;
+    use numbers::map::{ANONYMOUS, FIXED, NORESERVE, PRIVATE, SHARED};
+    use numbers::{BRK, CLOSE, MMAP, MPROTECT, MUNMAP, TIMES};
     for step in steps {
         match step {
             Step::Unmap(r) => {
@@ -288,15 +285,7 @@ pub fn apply(remote: &mut Remote, halt: &mut Halt<'_>, caller: u32, steps: &[Ste
     Ok(())
 }
 
-const PRIVATE: u64 = 2;
-const SHARED: u64 = 1;
-const FIXED: u64 = 0x10;
-const ANONYMOUS: u64 = 0x20;
-const NORESERVE: u64 = 0x4000;
-const CLOSE: i64 = 3;
-
 fn open(remote: &mut Remote, halt: &mut Halt<'_>, caller: u32, m: &Mapping) -> Result<u64> {
-    const OPENAT: i64 = 257;
     const AT_FDCWD: u64 = (-100i64).cast_unsigned();
     const O_CLOEXEC: u64 = 0o2_000_000;
     const O_RDWR: u64 = 2;
@@ -306,7 +295,7 @@ fn open(remote: &mut Remote, halt: &mut Halt<'_>, caller: u32, m: &Mapping) -> R
     remote.write(scratch, &path)?;
     let how = if m.shared && m.write { O_RDWR } else { 0 };
     let args = [AT_FDCWD, scratch, O_CLOEXEC | how, 0, 0, 0];
-    remote.call(halt, caller, OPENAT, args)
+    remote.call(halt, caller, numbers::OPENAT, args)
 }
 
 fn no_memory(call: &'static str, tid: u32) -> Error {

@@ -51,7 +51,7 @@ use stillframe_image::{
     SignalAction, SpaceId,
 };
 use stillframe_linux::memory::Door;
-use stillframe_linux::remote::Remote;
+use stillframe_linux::remote::{Remote, numbers};
 use stillframe_linux::tracee::Halt;
 use stillframe_store::Recording;
 
@@ -431,8 +431,7 @@ fn change(
     }
     // From its first call on, this one stands at instructions that stop the process.
     holder.allow(halt, caller)?;
-    let getpid = 39;
-    remote.call(halt, caller, getpid, [0; 6])?;
+    remote.call(halt, caller, numbers::GETPID, [0; 6])?;
 
     let mut touched = Vec::new();
     for tid in &plan.surplus {
